@@ -1,0 +1,137 @@
+//! The canonical encoding: deterministic CBOR (RFC 8949 §4.2.1, SPEC §4), the only encoder and decoder.
+//!
+//! Structures are arrays in field order; lengths are definite; there are no maps, floats, tags or
+//! unknown fields. minicbor accepts more than that, so a decoder here reads, demands the end of the
+//! input, encodes again and compares: one value has one encoding.
+
+use minicbor::{Decode, Encode};
+
+/// Why bytes are not the canonical encoding of a value.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Longer than the limit for its kind; nothing was parsed.
+    #[error("{len} bytes, but at most {limit} are allowed")]
+    TooLong {
+        /// Bytes given.
+        len: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// Not CBOR, or CBOR of another shape, or a value that breaks a rule of its type.
+    #[error("not a valid encoding")]
+    Malformed(#[source] minicbor::decode::Error),
+    /// Bytes behind the end of the value.
+    #[error("byte {at}: {rest} bytes behind the end")]
+    Trailing {
+        /// Where the value ends.
+        at: usize,
+        /// How many bytes follow.
+        rest: usize,
+    },
+    /// Another spelling of the same value: a longer integer, an indefinite length, entries out of order.
+    #[error("byte {at}: not the canonical form")]
+    NotCanonical {
+        /// The first byte that differs from the canonical encoding.
+        at: usize,
+    },
+}
+
+/// Encodes a value.
+pub fn to_bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match minicbor::encode(value, &mut bytes) {
+        Ok(()) => bytes,
+        // Writing to a vector fails in no way, and no type of ours fails to encode.
+        Err(never) => unreachable!("encoding to memory failed: {never}"),
+    }
+}
+
+/// Decodes a value from all of `bytes`, of which there may be at most `limit`.
+///
+/// # Errors
+///
+/// [`DecodeError`], which names the first offending byte. Accepting implies that
+/// [`to_bytes`] gives back the same bytes.
+pub fn from_bytes<'b, T: Decode<'b, ()> + Encode<()>>(
+    bytes: &'b [u8],
+    limit: usize,
+) -> Result<T, DecodeError> {
+    if bytes.len() > limit {
+        return Err(DecodeError::TooLong { len: bytes.len(), limit });
+    }
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let value: T = decoder.decode().map_err(DecodeError::Malformed)?;
+    if decoder.position() != bytes.len() {
+        let at = decoder.position();
+        return Err(DecodeError::Trailing { at, rest: bytes.len() - at });
+    }
+    let again = to_bytes(&value);
+    match bytes.iter().zip(&again).position(|(a, b)| a != b) {
+        Some(at) => Err(DecodeError::NotCanonical { at }),
+        None if again.len() != bytes.len() => {
+            Err(DecodeError::NotCanonical { at: again.len().min(bytes.len()) })
+        }
+        None => Ok(value),
+    }
+}
+
+/// Demands an array of `len` elements.
+pub(crate) fn array(d: &mut minicbor::Decoder<'_>, len: u64) -> Result<(), minicbor::decode::Error> {
+    let at = d.position();
+    if d.array()? == Some(len) {
+        return Ok(());
+    }
+    Err(refuse(at, format!("expected an array of {len} elements")))
+}
+
+/// An error at `at` in the words of our own rules.
+pub(crate) fn refuse(at: usize, why: impl std::fmt::Display) -> minicbor::decode::Error {
+    minicbor::decode::Error::message(why).at(at)
+}
+
+/// A sequence as an array, bounded while it is read.
+pub(crate) mod list {
+    use super::{Decode, Encode, refuse};
+
+    pub(crate) fn encode<W: minicbor::encode::Write, T: Encode<()>>(
+        e: &mut minicbor::Encoder<W>,
+        items: impl ExactSizeIterator<Item = T>,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.array(items.len() as u64)?;
+        for item in items {
+            e.encode(item)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn decode<'b, T: Decode<'b, ()>, B: FromIterator<T>>(
+        d: &mut minicbor::Decoder<'b>,
+        limit: usize,
+    ) -> Result<B, minicbor::decode::Error> {
+        let at = d.position();
+        let len = d.array()?.ok_or_else(|| refuse(at, "indefinite length"))?;
+        if len > limit as u64 {
+            return Err(refuse(at, format!("{len} elements, but at most {limit} are allowed")));
+        }
+        (0..len).map(|_| d.decode()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SPEC §4: every other spelling of `[1, "a"]` is refused, and each for its own reason.
+    #[test]
+    fn one_spelling() {
+        type Pair = (u8, String);
+        let ok = [0x82, 0x01, 0x61, b'a'];
+        assert_eq!(from_bytes::<Pair>(&ok, 4).unwrap(), (1, "a".into()));
+        let at = |bytes: &[u8]| from_bytes::<Pair>(bytes, 64).unwrap_err().to_string();
+        assert_eq!(at(&[0x82, 0x18, 0x01, 0x61, b'a']), "byte 1: not the canonical form");
+        assert_eq!(at(&[0x98, 0x02, 0x01, 0x61, b'a']), "byte 0: not the canonical form");
+        assert_eq!(at(&[0x82, 0x01, 0x61, b'a', 0]), "byte 4: 1 bytes behind the end");
+        assert_eq!(at(&[0x82, 0x01, 0x62, b'a']), "not a valid encoding");
+        assert_eq!(from_bytes::<Pair>(&ok, 3).unwrap_err().to_string(), "4 bytes, but at most 3 are allowed");
+    }
+}

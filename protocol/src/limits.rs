@@ -1,0 +1,39 @@
+//! Every size and count limit of the formats (SPEC §2), with its reason.
+
+/// Longest encoding of a derivation or an action, in bytes. A link step names every object it
+/// links; 10,000 of them fit ten times.
+pub const DERIVATION_BYTES: usize = 4 << 20;
+
+/// Steps of one derivation.
+pub const STEPS: usize = 4096;
+
+/// Inputs of one derivation.
+pub const INPUTS: usize = 16_384;
+
+/// Outputs of one derivation; each is a directory of the guest's root.
+pub const OUTPUTS: usize = 1024;
+
+/// Longest mount name and longest label, in bytes.
+pub const NAME_BYTES: usize = 128;
+
+/// Longest path a guest may be given or may ask for, in bytes (as Linux `PATH_MAX`).
+pub const PATH_BYTES: usize = 4096;
+
+/// Longest pattern of [`crate::glob`], in bytes.
+pub const GLOB_BYTES: usize = 1024;
+
+/// Longest location a fetch may name, in bytes.
+pub const LOCATION_BYTES: usize = 4096;
+
+/// Deepest node of an archive, the root being at 0. Nix refuses the same; it keeps recursive
+/// readers elsewhere safe (CVE-2026-44028).
+pub const NAR_DEPTH: usize = 64;
+
+/// Longest name of a directory entry, in bytes (as Linux `NAME_MAX`, and as Nix).
+pub const NAR_NAME_BYTES: usize = 255;
+
+/// Longest symlink target, in bytes (as Linux `PATH_MAX` without its NUL, and as Nix).
+pub const NAR_TARGET_BYTES: usize = 4095;
+
+/// Nodes of one archive. The index costs 48 bytes for each.
+pub const NAR_NODES: usize = 1 << 22;
