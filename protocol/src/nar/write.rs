@@ -1,6 +1,6 @@
 //! Writing: directories, files and symlinks, in order, to an archive.
 
-use std::io;
+use std::io::{self, Read as _};
 
 use super::{
     read::{Fault, name_fault, target_fault},
@@ -55,7 +55,7 @@ impl<W: io::Write> Writer<W> {
     pub fn new(to: W) -> Self {
         let mut token = Vec::new();
         put(&mut token, MAGIC);
-        Self { to, token, open: Vec::new(), due: true, nodes: 0 }
+        Self { to, token, buffer: Vec::new(), open: Vec::new(), due: true, nodes: 0 }
     }
 
     fn begin_node(&mut self, kind: &[u8]) -> Result<(), WriteError> {
