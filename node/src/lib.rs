@@ -1,1 +1,10 @@
-//! .
+//! Hands: everything that touches the world. Async; all heavy dependencies are here; decides nothing.
+//!
+//! * [`build`]: executes one action in a process of its own.
+#![deny(unsafe_code)]
+
+pub mod build;
+pub mod fetch;
+mod process;
+pub mod schedule;
+pub mod realise;
