@@ -4,7 +4,5 @@
 #![deny(unsafe_code)]
 
 pub mod build;
-pub mod fetch;
 mod process;
 pub mod schedule;
-pub mod realise;

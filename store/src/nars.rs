@@ -111,6 +111,23 @@ struct Mapped {
 }
 
 impl Archive {
+    /// Maps the archive at `path`, which is named by `hash`: for a process that was handed the path
+    /// by whoever has the store open. That the bytes have this hash is not checked.
+    ///
+    /// # Errors
+    ///
+    /// [`GetError`]: there is no such file, or it is no archive.
+    pub fn open(path: &Path, hash: NarHash) -> Result<Self, GetError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(GetError::Missing { hash }),
+            error => error.doing("open", path)?,
+        };
+        let map = map_whole(&file, path)?;
+        let index = nar::Index::read(&map).map_err(|source| GetError::Damaged { hash, source })?;
+        Ok(Self(Arc::new(Mapped { hash, map, index })))
+    }
+
     /// The archive's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0.map
@@ -245,14 +262,7 @@ impl Store {
 
     /// Opens an archive for reading in place.
     pub fn open_nar(&self, hash: &NarHash) -> Result<Archive, GetError> {
-        let path = self.nar_path(hash);
-        let file = match File::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(GetError::Missing { hash: *hash }),
-            other => other.doing("open", &path)?,
-        };
-        let map = map_whole(&file, &path)?;
-        let index = nar::Index::read(&map).map_err(|source| GetError::Damaged { hash: *hash, source })?;
-        Ok(Archive(Arc::new(Mapped { hash: *hash, map, index })))
+        Archive::open(&self.nar_path(hash), *hash)
     }
 }
 
