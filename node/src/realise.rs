@@ -22,8 +22,8 @@ use protocol::{
     action::Action,
     derivation::{Derivation, Fetch, Kind},
     id::{ActionId, DerivationId, NarHash},
-    nar,
     name::Name,
+    nar,
 };
 use store::{Fact, LookupError, Output, Realisation, Store};
 use tokio::task::JoinSet;
@@ -171,8 +171,7 @@ impl Realiser {
         &self,
         derivations: &BTreeMap<DerivationId, Derivation>,
         roots: &BTreeSet<DerivationId>,
-    ) -> Result<BTreeMap<DerivationId, (Option<ActionId>, Option<Outputs>)>, ScheduleError<LookupError>>
-    {
+    ) -> Result<BTreeMap<DerivationId, (Option<ActionId>, Option<Outputs>)>, ScheduleError<LookupError>> {
         let mut schedule = Schedule::new(derivations, roots, false)?;
         schedule.begin(&Knowledge(self.builder.store()))?;
         let state = |id| match schedule.state(id) {
@@ -197,13 +196,11 @@ impl Realiser {
         let mut schedule = Schedule::new(derivations, roots, self.how.again)?;
         schedule.begin(&known)?;
         let mut running = JoinSet::new();
-        let mut realised =
-            Realised { roots: BTreeMap::new(), executed: Vec::new(), failed: Vec::new() };
+        let mut realised = Realised { roots: BTreeMap::new(), executed: Vec::new(), failed: Vec::new() };
         loop {
             let (needed, done) = schedule.counts();
             self.observer.counted(needed, done);
-            while running.len() < self.how.jobs && (realised.failed.is_empty() || self.how.keep_going)
-            {
+            while running.len() < self.how.jobs && (realised.failed.is_empty() || self.how.keep_going) {
                 let Some(task) = schedule.next() else { break };
                 let derivation = derivations[&task.derivation].clone();
                 running.spawn(self.execution(task, derivation));
@@ -243,8 +240,7 @@ impl Realiser {
         task: Task,
         derivation: Derivation,
     ) -> impl Future<Output = (Task, Result<Outputs, RealiseError>)> + Send + 'static {
-        let (builder, how, observer) =
-            (self.builder.clone(), self.how.clone(), self.observer.clone());
+        let (builder, how, observer) = (self.builder.clone(), self.how.clone(), self.observer.clone());
         async move {
             let begun = Instant::now();
             let id = task.derivation;
@@ -254,8 +250,7 @@ impl Realiser {
             let outputs = execute(&builder, &how, &task, &derivation, &observer).await;
             let result = match outputs {
                 Ok(outputs) => {
-                    record(builder.store(), &task, &derivation, &outputs, begun.elapsed())
-                        .map(|()| outputs)
+                    record(builder.store(), &task, &derivation, &outputs, begun.elapsed()).map(|()| outputs)
                 }
                 Err(error) => Err(error),
             };
@@ -284,8 +279,9 @@ async fn execute(
                 limits: how.limits.within(&build.limits),
                 keep_failed: how.keep_failed.as_ref().map(|to| to.join(build.name.as_str())),
             };
-            let progress =
-                |progress: build::Progress<'_>| observer.happened(&task.derivation, Event::Building(progress));
+            let progress = |progress: build::Progress<'_>| {
+                observer.happened(&task.derivation, Event::Building(progress))
+            };
             Ok(builder.build(action, &options, &progress).await?.outputs)
         }
         (_, Kind::Fetch(fetch)) => {
