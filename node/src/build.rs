@@ -49,6 +49,14 @@ pub use limits::Limits;
 pub use modules::{ModuleError, Modules, unused};
 pub use worker::{compile, main as worker_main};
 
+pub(crate) use aot::load as load_compiled;
+pub(crate) use worker::frames as frames_of;
+
+/// The stack of a thread that wasm runs on, in bytes.
+pub(crate) const fn stack_bytes() -> usize {
+    engine::THREAD_STACK_BYTES
+}
+
 use job::{Answer, Frame, Job};
 
 /// Lines of a failed build's log that its error carries.

@@ -6,6 +6,7 @@ use super::errno::Abort;
 
 /// The limits of one build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of linear memory and tables together.
     pub memory: u64,

@@ -319,7 +319,8 @@ fn call(store: &mut Store<Guest>, module: &Module) -> wasmtime::Result<()> {
     }
 }
 
-fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
+/// The wasm frames of a trap, innermost first: offset and name.
+pub(crate) fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     let frame = |frame: &wasmtime::FrameInfo| {
         let name = frame.func_name().map_or_else(
             || format!("wasm-function[{}]", frame.func_index()),
