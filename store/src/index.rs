@@ -19,7 +19,9 @@
 //! ever, so there are none.
 
 use std::{
+    fs::OpenOptions,
     io::{self, Read as _},
+    os::unix::fs::FileExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -330,7 +332,9 @@ impl Drop for Index {
         let closed = catch_unwind(AssertUnwindSafe(move || drop(db))).is_ok();
         if let (true, Some(mark)) = (closed, mark) {
             // If this is lost, the next boot rebuilds the index: no harm.
-            let _ = std::fs::write(&self.synced, &mark);
+            // Overwritten in place: shortening a file makes some file systems write it out at once.
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.synced);
+            let _ = file.and_then(|file| file.write_all_at(&mark, 0));
         }
     }
 }

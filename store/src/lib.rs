@@ -25,6 +25,8 @@ mod journal;
 mod map;
 mod nars;
 mod open;
+mod pack;
+mod unpack;
 
 use std::{
     fs::{self, File},
@@ -43,6 +45,8 @@ pub use self::{
     journal::{AppendError, RecordReadError},
     nars::{AdmitError, Admitted, Archive, GetError},
     open::{Notice, OpenError, Rebuilt},
+    pack::{HashingWriter, PackError, PackStats, pack},
+    unpack::{UnpackError, UnpackStats, unpack},
 };
 
 /// An open store; the only one of its home, on this machine, until it is dropped.

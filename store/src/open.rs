@@ -8,7 +8,8 @@
 use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, RwLock},
 };
@@ -209,7 +210,7 @@ impl Store {
 fn lock(path: &Path, mut waiting: impl FnMut(Option<u32>) -> bool) -> Result<File, OpenError> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).open(path);
-    let mut file = file.doing("open", path)?;
+    let file = file.doing("open", path)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -223,9 +224,9 @@ fn lock(path: &Path, mut waiting: impl FnMut(Option<u32>) -> bool) -> Result<Fil
         }
         Err(TryLockError::Error(e)) => return Err(Err::<(), _>(e).doing("lock", path).unwrap_err().into()),
     }
-    // It is for people only, so a full disk is no reason to fail.
-    let _ = file.set_len(0).and_then(|()| file.rewind());
-    let _ = writeln!(file, "{}", std::process::id());
+    // For people only, so a full disk is no reason to fail. Of one length, because shortening a
+    // file makes some file systems write it out at once.
+    let _ = file.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0);
     Ok(file)
 }
 
