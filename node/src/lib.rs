@@ -1,1 +1,3 @@
-//! .
+//! Hands of Assize: evaluates, fetches, builds and runs.
+
+pub mod eval;

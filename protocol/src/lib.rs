@@ -11,6 +11,7 @@
 //! * [`name`]: mount names, guest paths, labels: strings that were checked once.
 //! * [`glob`]: the one pattern language, for excludes and executables.
 //! * [`sri`]: the expected hash of a fetched file.
+//! * [`location`]: where it can be fetched from.
 //! * [`derivation`]: a build as its author wrote it; its inputs may be other derivations.
 //! * [`action`]: a derivation with every input replaced by a hash: what is executed.
 //! * [`nar`]: the archive in which files come and go.
@@ -25,6 +26,7 @@ pub mod encode;
 pub mod glob;
 pub mod id;
 pub mod limits;
+pub mod location;
 pub mod name;
 pub mod nar;
 pub mod sri;
