@@ -113,8 +113,9 @@ impl<'b, C> minicbor::Decode<'b, C> for Action {
         let len = d.array()?;
         match (d.str()?, len) {
             (ABI, Some(7)) => {
-                let (recipe, inputs) = Recipe::decode(d, |d| list::decode(d, limits::INPUTS))?;
-                recipe.check().map_err(|e| refuse(at, e))?;
+                let (recipe, inputs): (Recipe, BTreeMap<_, _>) =
+                    Recipe::decode(d, |d| list::decode(d, limits::INPUTS))?;
+                recipe.check().and_then(|()| recipe.check_inputs(&inputs)).map_err(|e| refuse(at, e))?;
                 Ok(Self::Build(BuildAction { recipe, inputs }))
             }
             (FETCH, Some(4)) => Ok(Self::Fetch(FetchAction { sri: decode_sri(d)?, executable: d.bool()? })),

@@ -206,17 +206,7 @@ impl Derivation {
     pub fn build(build: Build) -> Result<Self, DerivationError> {
         build.recipe.check()?;
         at_most("inputs", build.inputs.len(), limits::INPUTS)?;
-        for (n, step) in build.recipe.steps.iter().enumerate() {
-            for path in [Some(&step.run), step.stdin.as_ref()].into_iter().flatten() {
-                let Some((input, _)) = path.in_input() else {
-                    continue;
-                };
-                if !build.inputs.keys().any(|k| k.as_str() == input) {
-                    let (path, input) = (path.clone(), input.to_owned());
-                    return Err(DerivationError::UnknownInput { step: n + 1, path, input });
-                }
-            }
-        }
+        build.recipe.check_inputs(&build.inputs)?;
         Self(Kind::Build(build)).short()
     }
 
@@ -372,6 +362,20 @@ impl Recipe {
             }
         }
         check_stdin(&self.stdin)
+    }
+
+    /// Checks that steps run and read from no other inputs than those of `inputs`.
+    pub(crate) fn check_inputs<V>(&self, inputs: &BTreeMap<Name, V>) -> Result<(), DerivationError> {
+        for (n, step) in self.steps.iter().enumerate() {
+            for path in [Some(&step.run), step.stdin.as_ref()].into_iter().flatten() {
+                let Some((input, _)) = path.in_input() else { continue };
+                if !inputs.keys().any(|name| name.as_str() == input) {
+                    let (path, input) = (path.clone(), input.to_owned());
+                    return Err(DerivationError::UnknownInput { step: n + 1, path, input });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_step(&self, step: &Step) -> Result<(), NameError> {

@@ -1,1 +1,260 @@
-//! .
+//! What tests of the program share: a home of its own, a project of its own, and what a command said.
+#![forbid(unsafe_code)]
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+/// The program, with a store and a project that nobody else uses.
+pub struct Sandbox {
+    executable: PathBuf,
+    directory: tempfile::TempDir,
+    home: PathBuf,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code; 128 and the signal if it was killed.
+    pub code: i32,
+    /// Its stdout.
+    pub out: String,
+    /// Its stderr.
+    pub err: String,
+}
+
+impl Sandbox {
+    /// `executable` is `env!("CARGO_BIN_EXE_assize")`.
+    ///
+    /// # Panics
+    ///
+    /// When no temporary directory can be made.
+    pub fn new(executable: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let home = directory.path().join("home");
+        fs::create_dir(directory.path().join("project")).expect("a directory for the project");
+        Self { executable: executable.into(), directory, home }
+    }
+
+    /// The same with a store elsewhere.
+    pub fn with_home(mut self, home: &Path) -> Self {
+        self.home = home.into();
+        self
+    }
+
+    /// The store's directory.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The project's directory.
+    pub fn project(&self) -> PathBuf {
+        self.directory.path().join("project")
+    }
+
+    /// Writes a file of the project.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) -> &Self {
+        let path = self.project().join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).expect("a directory of the project");
+        }
+        fs::write(path, content).expect("a file of the project");
+        self
+    }
+
+    /// Writes the owner's configuration.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    pub fn configure(&self, jsonnet: &str) -> &Self {
+        let directory = self.directory.path().join("config/assize");
+        fs::create_dir_all(&directory).expect("a directory for the configuration");
+        fs::write(directory.join("config.jsonnet"), jsonnet).expect("the configuration");
+        self
+    }
+
+    /// A command in the project's directory.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.executable);
+        command
+            .args(args)
+            .current_dir(self.project())
+            .env("ASSIZE_HOME", &self.home)
+            .env("XDG_CONFIG_HOME", self.directory.path().join("config"))
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Said {
+        said(self.command(args))
+    }
+
+    /// Runs a command that must succeed, and gives its stdout.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn ok<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let said = self.run(args);
+        assert_eq!(said.code, 0, "{}", said.err);
+        said.out
+    }
+
+    /// Runs a command with `--json` that must succeed, and gives its data.
+    ///
+    /// # Panics
+    ///
+    /// When it fails, or says something else than an envelope.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        let out = self.ok(args.iter().chain(&["--json"]));
+        let value: Value = serde_json::from_str(&out).expect("an envelope");
+        assert_eq!(value["v"], 1);
+        value["data"].clone()
+    }
+
+    /// Runs a command that must fail with `code`, saying every text of `says`; an error is a line
+    /// of its own, and so is what to do about it. The store must be whole afterwards.
+    ///
+    /// # Panics
+    ///
+    /// When it does otherwise.
+    #[track_caller]
+    pub fn fails(&self, args: &[&str], code: i32, says: &[&str]) -> Said {
+        let said = self.run(args);
+        assert_eq!(said.code, code, "{}", said.err);
+        assert!(said.err.lines().any(|line| line.starts_with("error: ")), "{}", said.err);
+        assert!(!said.err.contains("panicked"), "{}", said.err);
+        for text in says {
+            assert!(said.err.contains(text), "`{text}` is not in:\n{}", said.err);
+        }
+        said
+    }
+
+    /// The hash of the only output that building `attribute` gives.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be built.
+    #[track_caller]
+    pub fn build(&self, attribute: &str) -> String {
+        let data = self.json(&["build", attribute]);
+        data[0]["nar"].as_str().expect("a hash").to_owned()
+    }
+
+    /// What building `attribute` executed: names, in the order of their ends.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be built.
+    #[track_caller]
+    pub fn executed(&self, attribute: &str) -> Vec<String> {
+        let said = self.run(["build", attribute]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        let done = |line: &str| {
+            let rest = line.strip_prefix("✔ built ").or_else(|| line.strip_prefix("✔ fetched "))?;
+            Some(rest.split(' ').next()?.to_owned())
+        };
+        let mut names: Vec<_> = said.err.lines().filter_map(done).collect();
+        names.sort();
+        names
+    }
+
+    /// A file of an output.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[track_caller]
+    pub fn cat(&self, nar: &str, path: &str) -> String {
+        self.ok(["nar", "cat", nar, path])
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+///
+/// When it cannot be started.
+pub fn said(mut command: Command) -> Said {
+    use std::os::unix::process::ExitStatusExt as _;
+    let output = command.output().expect("the program starts");
+    let code = output.status.code().or(output.status.signal().map(|s| 128 + s)).unwrap_or(-1);
+    Said {
+        code,
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs a command with that stdin.
+///
+/// # Panics
+///
+/// When it cannot be started.
+pub fn said_to(mut command: Command, stdin: &[u8]) -> Said {
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(stdin).expect("a temporary file");
+    std::io::Seek::rewind(&mut file).expect("a temporary file");
+    command.stdin(file);
+    said(command)
+}
+
+/// The top of the repository.
+pub fn repository() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// A directory outside of the repository that lasts from one run to the next: for what is long to
+/// fetch or to compile.
+///
+/// # Panics
+///
+/// When it cannot be made.
+pub fn cache() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
+        std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"))
+    });
+    let cache = base.unwrap_or_else(std::env::temp_dir).join("assize-tests");
+    fs::create_dir_all(&cache).expect("a cache directory");
+    cache
+}
+
+/// Copies a directory, files by hard links where that is possible.
+///
+/// # Panics
+///
+/// When it cannot be copied.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy(&source, &target);
+        } else if fs::hard_link(&source, &target).is_err() {
+            fs::copy(&source, &target).expect("a copy");
+        }
+    }
+}

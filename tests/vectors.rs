@@ -1,0 +1,52 @@
+//! The vectors of SPEC.md: files under `vectors/<section>/`, each with what a reader says of it.
+//!
+//! `<name>.nar`, `.drv` or `.act` has the bytes, `<name>.expect` is `ok`, or the reader's error.
+//! With `ASSIZE_BLESS=1` missing `.expect` files are written, to be read and committed.
+
+use std::{error::Error, fs, path::Path};
+
+use protocol::{action::Action, derivation::Derivation, nar::Index};
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn verdict(path: &Path) -> Option<String> {
+    let bytes = fs::read(path).unwrap();
+    let result = match path.extension()?.to_str()? {
+        "nar" => Index::read(&bytes).map(drop).map_err(|e| chain(&e)),
+        "drv" => Derivation::from_bytes(&bytes)
+            .map(|d| assert_eq!(d.to_bytes(), bytes))
+            .map_err(|e| chain(&e)),
+        "act" => Action::from_bytes(&bytes).map(|a| assert_eq!(a.to_bytes(), bytes)).map_err(|e| chain(&e)),
+        _ => return None,
+    };
+    Some(result.map_or_else(|error| error, |()| "ok".into()))
+}
+
+#[test]
+fn every_vector_says_what_is_expected() {
+    let mut checked = 0;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
+    for section in fs::read_dir(&root).unwrap() {
+        for entry in fs::read_dir(section.unwrap().path()).unwrap() {
+            let path = entry.unwrap().path();
+            let Some(found) = verdict(&path) else { continue };
+            let expect = path.with_extension("expect");
+            if !expect.exists() && std::env::var_os("ASSIZE_BLESS").is_some() {
+                fs::write(&expect, format!("{found}\n")).unwrap();
+            }
+            let expected = fs::read_to_string(&expect)
+                .unwrap_or_else(|_| panic!("{} has no .expect; the reader says: {found}", path.display()));
+            assert_eq!(found, expected.trim_end(), "{}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 40, "only {checked} vectors were found");
+}
