@@ -85,3 +85,19 @@ fn free_name(what: &Path, dir: &Path) -> PathBuf {
     let mut candidates = std::iter::once(plain).chain(numbered);
     candidates.find(|p| p.symlink_metadata().is_err()).unwrap_or_default()
 }
+
+/// Shows every file below `dir` that is not a directory. What vanishes meanwhile is left out.
+pub(crate) fn walk(dir: &Path, each: &mut dyn FnMut(&Path, &fs::Metadata)) -> Result<(), DiskError> {
+    let mut left = vec![dir.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in list(&dir)? {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => left.push(entry.path()),
+                Ok(metadata) => each(&entry.path(), &metadata),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e).doing("look at", &entry.path()),
+            }
+        }
+    }
+    Ok(())
+}

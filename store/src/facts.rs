@@ -120,6 +120,11 @@ impl Store {
         let mut applied = Ok(());
         self.journal.append(entries, |placed| {
             applied = self.indexed(|index| index.apply(self.journal.id(), placed));
+            if applied.is_err() {
+                // Nothing may be applied behind what is missing now: the index is closed as it is,
+                // and will be brought forward, or rebuilt, when the store is next opened.
+                *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
+            }
         })?;
         Ok(applied?)
     }
@@ -136,7 +141,7 @@ impl Store {
     ) -> Result<T, IndexError> {
         let guard: RwLockReadGuard<'_, Option<Index>> =
             self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let result = guard.as_ref().ok_or(IndexError::Panicked).and_then(f);
+        let result = guard.as_ref().ok_or(IndexError::Absent).and_then(f);
         if result.is_err() {
             // If even that fails, the index will be found damaged when it is opened, or fail again.
             let _ = std::fs::write(self.home.stale(), b"");

@@ -56,6 +56,9 @@ pub enum IndexError {
     /// sled panicked, as it does on some damage.
     #[error("the index is damaged: sled panicked")]
     Panicked,
+    /// It failed before, and is closed until the store is opened again.
+    #[error("the index is closed, because it failed before")]
+    Absent,
     /// A value has another form than the one it is written in.
     #[error("the index is damaged: a value has the wrong form")]
     Value,
@@ -65,7 +68,7 @@ impl IndexError {
     /// Whether the files are damaged, and not just the disk full or out of reach.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
-            Self::Panicked | Self::Value => true,
+            Self::Panicked | Self::Absent | Self::Value => true,
             // The operating system's own words; sled's say `Other` or `UnexpectedEof`.
             Self::Sled(sled::Error::Io(e)) => e.raw_os_error().is_none(),
             Self::Sled(_) => true,
@@ -149,7 +152,7 @@ impl Index {
     fn ask<T>(&self, f: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, IndexError> {
         match &self.db {
             Some(db) => guarded(|| f(db)),
-            None => Err(IndexError::Panicked),
+            None => Err(IndexError::Absent),
         }
     }
 
@@ -221,6 +224,11 @@ impl Index {
 
     pub(crate) fn maker(&self, nar: &NarHash, id: &ActionId) -> Result<Option<Location>, IndexError> {
         self.location(&[&[MAKER], &nar.as_bytes()[..], id.as_bytes()].concat())
+    }
+
+    pub(crate) fn order(&self, at: Location) -> Result<Option<ActionId>, IndexError> {
+        let value = self.ask(|db| db.get(key(ORDER, &location_bytes(at))))?;
+        value.map(|v| id_at(&v, 0).map(ActionId::from_bytes)).transpose()
     }
 
     fn location(&self, key: &[u8]) -> Result<Option<Location>, IndexError> {
@@ -448,4 +456,40 @@ fn boot_id() -> [u8; 16] {
         bytes.try_into().ok()
     };
     read().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After another boot, only what was synced before is believed.
+    #[test]
+    fn a_boot_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mark) = (dir.path().join("index"), dir.path().join("mark"));
+        let open = |boot| {
+            let mut index = Index::open(&path, mark.clone()).unwrap();
+            index.boot = [boot; 16];
+            index
+        };
+        let record = |offset| Placed {
+            at: Location { segment: 1, offset, len: 10 },
+            crc: 7,
+            gist: Gist::Unpinned("x".into()),
+        };
+        let index = open(1);
+        assert_eq!(index.applied().unwrap(), None);
+        index.apply([5; 16], &[record(40)]).unwrap();
+        // Within one boot, a crash of the process takes nothing away.
+        assert_eq!(index.applied().unwrap().unwrap().last.offset, 40);
+        drop(index);
+        assert_eq!(open(2).applied().unwrap().unwrap().last.offset, 40);
+        let index = open(2);
+        index.apply([5; 16], &[record(80)]).unwrap();
+        drop(index);
+        // As if the machine had gone down before it was closed.
+        std::fs::remove_file(&mark).unwrap();
+        assert_eq!(open(2).applied().unwrap().unwrap().last.offset, 80);
+        assert_eq!(open(3).applied().unwrap(), None);
+    }
 }

@@ -268,6 +268,14 @@ impl Exclusive<'_> {
         self.tail = by.state.into_inner().unwrap_or_else(PoisonError::into_inner).tail;
     }
 
+    /// Makes the journal refuse all writes until the store is opened again.
+    pub(crate) fn give_up(&mut self, why: io::Error) {
+        if let Some(tail) = &mut self.tail {
+            let source = Arc::new(why);
+            tail.broken = Some(DiskError { doing: "write", path: self.journal.dir.clone(), source });
+        }
+    }
+
     fn write(&mut self, queue: Vec<Entry>) -> Result<Vec<Placed>, AppendError> {
         match &mut self.tail {
             None => Ok(Vec::new()),

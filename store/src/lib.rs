@@ -17,9 +17,11 @@
 //! purpose: trust (what to believe is decided in `trust`), compression (archives are read in place).
 #![deny(unsafe_code)]
 
+mod bundle;
 mod disk;
 mod fact;
 mod facts;
+mod gc;
 mod index;
 mod journal;
 mod map;
@@ -27,8 +29,11 @@ mod nars;
 mod open;
 mod pack;
 mod unpack;
+mod usage;
+mod verify;
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -38,15 +43,19 @@ use std::{
 use protocol::id::{ActionId, NarHash};
 
 pub use self::{
+    bundle::{ExportError, Exported, ImportError, Imported},
     disk::DiskError,
     fact::{FACT_BYTES, Fact, Output, PIN_NAME_BYTES, PIN_NARS, PinError, Realisation, check_pin},
     facts::{Found, LookupError, RecordError},
+    gc::{Area, GcOptions, GcReport, SweptNar},
     index::IndexError,
     journal::{AppendError, RecordReadError},
     nars::{AdmitError, Admitted, Archive, GetError},
     open::{Notice, OpenError, Rebuilt},
     pack::{HashingWriter, PackError, PackStats, pack},
     unpack::{UnpackError, UnpackStats, unpack},
+    usage::Usage,
+    verify::{DamagedNar, NarFault, VerifyReport},
 };
 
 /// An open store; the only one of its home, on this machine, until it is dropped.
@@ -56,9 +65,11 @@ pub struct Store {
     /// `None` only while it is replaced, or if that failed.
     index: RwLock<Option<index::Index>>,
     journal: journal::Journal,
-    /// Held for the instant in which an archive gets its name or loses it, so that admitting what
-    /// is about to be swept keeps it.
-    naming: Mutex<()>,
+    /// Held for the instant in which an archive gets its name or loses it. While a sweep runs,
+    /// what is admitted is noted here, so that it stays.
+    naming: Mutex<Option<BTreeSet<NarHash>>>,
+    /// Held by the one sweep that runs.
+    sweeping: Mutex<()>,
     /// Locked; the last to be dropped.
     _lock: File,
 }

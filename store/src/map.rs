@@ -24,14 +24,6 @@ pub(crate) fn map(file: &File) -> io::Result<Map> {
     unsafe { memmap2::Mmap::map(file) }.map(Map)
 }
 
-impl Map {
-    /// Says that it is about to be read from front to back.
-    pub(crate) fn read_ahead(&self) {
-        // It is advice: nothing depends on its being taken.
-        let _ = self.0.advise(memmap2::Advice::Sequential);
-    }
-}
-
 impl Deref for Map {
     type Target = [u8];
 

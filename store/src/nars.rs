@@ -173,13 +173,24 @@ impl Store {
         limit: u64,
     ) -> Result<Admitted, AdmitError> {
         let mut file = self.temp().doing("create a file in", &self.home.tmp)?;
+        let hash = self.spool(&mut reader, limit, &mut file)?;
+        self.check_and_name(file, hash, expected, None)
+    }
+
+    /// Copies at most `limit` bytes to a file and returns their hash.
+    pub(crate) fn spool(
+        &self,
+        reader: &mut impl Read,
+        limit: u64,
+        file: &mut NamedTempFile,
+    ) -> Result<NarHash, AdmitError> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; READ_BYTES];
         let mut size = 0;
         loop {
-            let n = fill(&mut reader, &mut buffer).map_err(AdmitError::Source)?;
+            let n = fill(reader, &mut buffer).map_err(AdmitError::Source)?;
             if n == 0 {
-                break;
+                return Ok(NarHash::from_bytes(*hasher.finalize().as_bytes()));
             }
             size += n as u64;
             if size > limit {
@@ -188,9 +199,6 @@ impl Store {
             hasher.update(&buffer[..n]);
             file.write_all(&buffer[..n]).doing("write", file.path())?;
         }
-        drop(buffer);
-        let hash = NarHash::from_bytes(*hasher.finalize().as_bytes());
-        self.check_and_name(file, hash, expected, None)
     }
 
     /// Keeps an archive that is already in a file made by [`Store::temp`], durably.
@@ -229,7 +237,7 @@ impl Store {
     fn name(&self, file: NamedTempFile, hash: NarHash, size: u64) -> Result<(), DiskError> {
         let to = self.nar_path(&hash);
         let dir = to.parent().unwrap_or(&self.home.cas);
-        if self.touch(&to, size)? {
+        if self.touch(&to, hash, size)? {
             // Whoever named it may not have synced the directory yet.
             return sync_dir(dir);
         }
@@ -240,15 +248,16 @@ impl Store {
         let path = file.path().to_owned();
         file.as_file().set_permissions(Permissions::from_mode(0o444)).doing("protect", &path)?;
         file.as_file().sync_all().doing("sync", &path)?;
-        let naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         file.persist(&to).map_err(|e| e.error).doing("rename to", &to)?;
+        naming.iter_mut().for_each(|young| _ = young.insert(hash));
         drop(naming);
         sync_dir(dir)
     }
 
     /// Marks an archive that is here with the right size as admitted just now; false if it is not.
-    fn touch(&self, path: &Path, size: u64) -> Result<bool, DiskError> {
-        let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+    fn touch(&self, path: &Path, hash: NarHash, size: u64) -> Result<bool, DiskError> {
+        let mut naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match File::open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other.doing("open", path)?,
@@ -257,6 +266,7 @@ impl Store {
             return Ok(false);
         }
         file.set_modified(SystemTime::now()).doing("touch", path)?;
+        naming.iter_mut().for_each(|young| _ = young.insert(hash));
         Ok(true)
     }
 

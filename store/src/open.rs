@@ -200,7 +200,8 @@ impl Store {
             notices,
             index: RwLock::new(Some(index)),
             journal,
-            naming: Mutex::new(()),
+            naming: Mutex::default(),
+            sweeping: Mutex::default(),
             _lock: lock,
         })
     }

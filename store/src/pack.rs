@@ -206,11 +206,9 @@ impl<W: Write> Pack<'_, W> {
             return Err(PackError::Special { path: self.at(path), kind });
         }
         let executable = metadata.mode() & 0o100 != 0;
-        let mut content = Content { file, failed: None };
+        let mut content = Content::new(file);
         let written = self.writer.file(executable, metadata.len(), &mut content);
-        if let Some(e) = content.failed {
-            return Err(Err::<(), _>(e).doing("read", &self.at(path)).unwrap_err().into());
-        }
+        content.read_error().doing("read", &self.at(path))?;
         written.map_err(|e| self.failed(path, e))?;
         self.stats.files += 1;
         self.stats.bytes += metadata.len();
@@ -243,9 +241,20 @@ impl<W: Write> Pack<'_, W> {
 }
 
 /// A file's content, which keeps its error, so that it is not taken for one of the sink.
-struct Content {
+pub(crate) struct Content {
     file: File,
     failed: Option<io::Error>,
+}
+
+impl Content {
+    pub(crate) fn new(file: File) -> Self {
+        Self { file, failed: None }
+    }
+
+    /// The error that reading ended with, if it did.
+    pub(crate) fn read_error(&mut self) -> io::Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
 }
 
 impl Read for Content {

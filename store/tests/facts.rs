@@ -1,36 +1,15 @@
 //! Facts are found again, also by the next process.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
-    action::{Action, FetchAction},
+    action::Action,
     id::{ActionId, NarHash},
-    name::Name,
 };
-use store::{Fact, Found, Output, Realisation, RecordError, Store};
-
-fn open(home: &tempfile::TempDir) -> Store {
-    let store = Store::open(home.path(), |_| false).unwrap();
-    assert_eq!(store.notices(), []);
-    store
-}
-
-fn action(n: u8) -> Action {
-    let sri = format!("sha256-{}", data_encoding::BASE64.encode(&[n; 32])).parse().unwrap();
-    Action::Fetch(FetchAction { sri, executable: false })
-}
-
-fn built(action: &Action, nar: u8, finished: u64) -> Realisation {
-    let nar = NarHash::from_bytes([nar; 32]);
-    Realisation {
-        action: action.id(),
-        derivation: None,
-        name: Name::new("hello").unwrap(),
-        outputs: BTreeMap::from([(Name::out(), Output { nar, size: 112 })]),
-        finished,
-        millis: 5,
-    }
-}
+use store::{Fact, Found, Realisation, RecordError, Store};
+use support::{action, built, open};
 
 #[test]
 fn recorded_is_found_again() {
@@ -136,8 +115,8 @@ fn callers_share_syncs() {
             scope.spawn(move || {
                 for n in 0..25 {
                     let a = action(thread * 25 + n);
-                    store.record_all(&[Fact::Action(a.clone()), Fact::Built(built(&a, n, 1))]).unwrap();
-                    assert_eq!(store.realisation(&a.id()).unwrap(), Some(built(&a, n, 1)));
+                    store.record_all(&[Fact::Action(a.clone()), Fact::Built(built(&a, n as u8, 1))]).unwrap();
+                    assert_eq!(store.realisation(&a.id()).unwrap(), Some(built(&a, n as u8, 1)));
                 }
             });
         }

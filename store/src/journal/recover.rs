@@ -17,6 +17,7 @@ use super::{
     segment_path,
 };
 use crate::{
+    Notice,
     disk::{self, DiskError, Doing as _, sync_dir},
     fact::{FACT_BYTES, Fact},
     index::{Applied, Gist},
@@ -148,6 +149,20 @@ impl Survey {
             }
             Err(_) => self.unknown.push((segment, offset)),
         }
+    }
+
+    /// What is wrong, if `end` is where the last acknowledged record ends.
+    pub(crate) fn damage(&self, end: (u32, u32)) -> Vec<Notice> {
+        let missing = self.missing.iter().map(|segment| Notice::SegmentMissing { segment: *segment });
+        let gaps = self.gaps.iter().chain(&self.torn);
+        let gaps = gaps.map(|(segment, from, to)| Notice::JournalDamaged {
+            segment: *segment,
+            from: *from,
+            to: *to,
+        });
+        let short = (self.end.0 == end.0 && self.end.1 < end.1 && self.torn.is_none())
+            .then_some(Notice::JournalDamaged { segment: end.0, from: self.end.1, to: end.1 });
+        missing.chain(gaps).chain(short).collect()
     }
 
     /// The segments that have gaps.
