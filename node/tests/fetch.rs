@@ -253,6 +253,20 @@ fn cancelled_at_once() {
 }
 
 #[test]
+fn two_fetches_of_one_file_take_turns() {
+    let body = body();
+    let server = serve(move |_, asked, out| file(asked, out, "1", &body));
+    let it = Fetching::of(&[&server.url("/a")]);
+    let derivation = it.derivation();
+    let run = || fetch(&derivation, &it.config, it.work.path(), &mut |_| {}, &it.cancel).unwrap();
+    std::thread::scope(|scope| {
+        let others = [scope.spawn(run), scope.spawn(run)];
+        others.map(|other| other.join().unwrap())
+    });
+    assert_eq!((server.asked().len(), it.files().len()), (1, 1));
+}
+
+#[test]
 fn mirrors_are_asked_first_and_need_not_be_believed() {
     let mirror = serve(|_, asked, out| match asked.line.split(' ').nth(1).unwrap() {
         "/m/@a/b/b-1.0.0.tgz" | "/c/a/1.0.0" | "/u/x.tar" => file(asked, out, "1", &body()),
@@ -368,6 +382,8 @@ const SIX_WHEEL: &str = "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8
 const SIX_SOURCE: &str = "1e61c37477a1626458e36f7b1d82aa5c9b094fa4802892072e49de9c60c4c926";
 const ITOA: &str = "af150ab688ff2122fcef229be89cb50dd66af9e01a4ff320cc137eecc9bacc38";
 
+const FUTURES_UTIL: &str = "3d6401deb83407ab3da39eba7e33987a73c3df0c82b4bb5813ee871c19c41d48";
+
 #[test]
 fn npm_brings_a_tarball() {
     needs("npm", "install Node.js");
@@ -441,6 +457,18 @@ fn cargo_brings_a_crate() {
     assert!(!said.contains("Running"), "{said}");
 }
 
+#[test]
+fn a_yanked_crate_still_comes() {
+    needs("cargo", "install Rust");
+    let home = cargo_home();
+    let mut it = Fetching::of(&["crate:futures-util@0.3.30"]);
+    it.sri = sha256(FUTURES_UTIL);
+    it.child(&[("CARGO_HOME", home.path().to_str())]).unwrap();
+    let said =
+        Fetching::of(&["crate:itoa@0.0.99"]).child(&[("CARGO_HOME", home.path().to_str())]).unwrap_err();
+    assert!(said.contains("could not find `itoa@0.0.99`"), "{said}");
+}
+
 /// A cargo home with an empty cache, and the configuration of the real one.
 fn cargo_home() -> TempDir {
     let home = tempfile::tempdir().unwrap();
@@ -477,10 +505,14 @@ impl Fetching {
 
     fn run(&mut self) -> Result<PathBuf, FetchError> {
         self.progress.clear();
-        let (locations, sri) = (self.locations.clone(), self.sri.clone());
-        let derivation = Fetch { name: Name::new("file").unwrap(), locations, sri, executable: false };
+        let derivation = self.derivation();
         let mut seen = |step| self.progress.push(step);
         fetch(&derivation, &self.config, self.work.path(), &mut seen, &self.cancel)
+    }
+
+    fn derivation(&self) -> Fetch {
+        let (locations, sri) = (self.locations.clone(), self.sri.clone());
+        Fetch { name: Name::new("file").unwrap(), locations, sri, executable: false }
     }
 
     /// Runs in a process with other variables: its progress, or its error and hint.
