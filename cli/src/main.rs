@@ -1,1 +1,25 @@
-fn main() {}
+//! Voice of Assize: the one binary, and the one crate that prints.
+//!
+//! ```text
+//! commands.rs    what can be asked, one file each below commands/
+//! context.rs     the store, the evaluator and the builder, on demand
+//! exit.rs        result ─▶ exit code, cause, hint
+//! progress.rs    what is going on, on a terminal or line by line
+//! output.rs      data on stdout: for people, or as JSON
+//! ```
+#![forbid(unsafe_code)]
+
+mod commands;
+mod context;
+mod exit;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = commands::Cli::parse();
+    cli.run()
+}

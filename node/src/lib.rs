@@ -1,3 +1,26 @@
-//! Hands of Assize: evaluates, fetches, builds and runs.
+//! Hands: everything that touches the world. Async; all heavy dependencies are here; decides nothing.
+//!
+//! ```text
+//! eval.rs ─▶ derivations ─▶ schedule.rs ─▶ realise.rs ─┬▶ build.rs   a wasm step, in a worker process
+//!                                                      └▶ fetch.rs   a file, checked against its hash
+//! ```
+//!
+//! * [`eval`]: Jsonnet to derivations, in a process of its own.
+//! * [`source`]: files of a project.
+//! * [`build`]: executes one action in a process of its own.
+//! * [`fetch`]: obtains a file.
+//! * [`schedule`]: what is built next; pure.
+//! * [`realise`]: the loop around it.
+//! * [`run`]: runs what was built, with what its user grants.
+//! * [`config`]: what the owner says.
+#![deny(unsafe_code)]
 
+pub mod build;
+pub mod config;
+pub mod eval;
 pub mod fetch;
+mod process;
+pub mod realise;
+pub mod run;
+pub mod schedule;
+pub mod source;

@@ -1,0 +1,100 @@
+//! What can be asked: one enum, one match, a line for each command.
+
+use std::{path::PathBuf, process::ExitCode};
+
+mod build;
+mod doctor;
+mod eval;
+mod log;
+mod manual;
+mod nar;
+mod run;
+mod show;
+mod store;
+mod target;
+mod worker;
+
+use crate::{
+    context::Context,
+    exit::CliError,
+    output::Colour,
+};
+
+/// Builds, runs and keeps software that is WebAssembly all the way down
+///
+/// Packages are derivations in Jsonnet; every compiler and every program built is a wasm module.
+/// Builds see nothing but their inputs, so the same sources give the same bytes on every machine.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 evaluation error, 4 not found, 21 store damaged,
+/// 100 build failed, 101 build timed out, 102 hash mismatch, 104 not deterministic.
+#[derive(clap::Parser, Debug)]
+#[command(name = "assize", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Print JSON: data on stdout, progress and errors on stderr
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
+    color: Colour,
+
+    /// Directory of the store [default: the user's data directory]
+    #[arg(long, global = true, env = "ASSIZE_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    Build(build::Build),
+    Run(run::Run),
+    Eval(eval::Eval),
+    Show(show::Show),
+    Log(log::Log),
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    #[command(subcommand)]
+    Nar(nar::NarCommand),
+    Doctor(doctor::Doctor),
+    Completions(manual::Completions),
+    Man(manual::Man),
+    #[command(subcommand, hide = true)]
+    Worker(worker::Worker),
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> ExitCode {
+        self.color.decide();
+        if let Command::Worker(worker) = self.command {
+            return worker.run();
+        }
+        let json = self.json;
+        let context = Context::new(self.home, json, self.quiet);
+        match context.and_then(|context| dispatch(self.command, &context)) {
+            Ok(code) => code,
+            Err(error) => error.report(json),
+        }
+    }
+}
+
+fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Build(command) => command.run(context),
+        Command::Run(command) => command.run(context),
+        Command::Eval(command) => command.run(context),
+        Command::Show(command) => command.run(context),
+        Command::Log(command) => command.run(context),
+        Command::Store(command) => command.run(context),
+        Command::Nar(command) => command.run(context),
+        Command::Doctor(command) => command.run(context),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
+        Command::Worker(worker) => Ok(worker.run()),
+    }
+}

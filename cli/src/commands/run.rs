@@ -1,0 +1,189 @@
+//! `run`: run a program that was built.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use node::{
+    build::Builder,
+    eval::Mode,
+    run::{Grant, Grants, RunError},
+};
+use protocol::nar::Node;
+use store::Archive;
+
+use super::build::{Building, wanted};
+use crate::{
+    context::{Context, Project, label},
+    exit::{CliError, Code},
+    output::{Style, bytes},
+    progress::Display,
+};
+
+/// Build a package if need be, and run its program
+///
+/// stdin, stdout and stderr are the program's, and its exit code is passed through; 134 if it
+/// trapped. It sees no files, no environment and no network but what is granted.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Run {
+    /// Attribute whose output to run
+    #[arg(value_name = "ATTR")]
+    attribute: String,
+
+    #[command(flatten)]
+    project: Project,
+
+    #[command(flatten)]
+    building: Building,
+
+    /// Program in the output, as in `bin/lua.wasm` [default: the only one, or the package's own choice]
+    #[arg(long, value_name = "PATH")]
+    program: Option<String>,
+
+    /// Let it use a directory: PATH, or PATH=NAME to show it under another name; `:ro` at the end
+    /// to let it only read
+    #[arg(long, value_name = "PATH[=NAME][:ro]")]
+    dir: Vec<String>,
+
+    /// Give it an environment variable: NAME=VALUE, or NAME to pass on its value
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+
+    /// Arguments of the program
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+impl Run {
+    pub(crate) fn run(self, context: &Context) -> Result<ExitCode, CliError> {
+        let grants = self.grants()?;
+        let (root, evaluation) = context.evaluate(&self.project, Some(&self.attribute), Mode::Build)?;
+        let [only] = evaluation.roots.as_slice() else {
+            let what = format!("`{}` is {} derivations, not one", self.attribute, evaluation.roots.len());
+            return Err(CliError::new(Code::Usage, what).hint("list attributes with `assize eval --list`"));
+        };
+        let store = context.store()?;
+        context.take_sources(&store, &root, &evaluation)?;
+        let compiled = {
+            let display = Display::new(label(only, &evaluation), context.quiet, context.json);
+            let how = self.building.how(context, false)?;
+            let realiser = context.realiser(&store, how, display.observer());
+            let realised = context.realise(&realiser, &evaluation)?;
+            let outputs = wanted(&evaluation, &realised);
+            let output = outputs.iter().find(|o| o.is_main(&outputs));
+            let nar = output.ok_or_else(|| CliError::new(Code::NotFound, "it has no output"))?.nar;
+            let archive = store.open_nar(&nar)?;
+            let (path, wasm) = self.program(&archive, only.main.as_deref(), only_name(&evaluation, only))?;
+            let builder = Builder::new(store.clone(), &std::env::current_exe()?);
+            let compiling = || {
+                context.tell(&format!("{} {path} to machine code ({}), once", Style::Dim.paint("compiling"), bytes(wasm.len() as u64)));
+            };
+            let compiled = context.block_on(builder.modules().compiled(wasm, compiling))?;
+            compiled.map_err(|e| {
+                CliError::of(Code::Failed, &e).hint("only WASI preview 1 command modules are run")
+            })?
+        };
+        // Others may use the store while the program runs.
+        drop(store);
+        let mut grants = grants;
+        grants.args.insert(0, self.attribute.clone());
+        match node::run::run(&compiled, &grants) {
+            Ok(code) => Ok(ExitCode::from((code & 0xff) as u8)),
+            Err(RunError::Trap { trap, backtrace }) => {
+                let mut error = CliError::new(Code::Failed, format!("`{}` trapped: {trap}", self.attribute));
+                for frame in backtrace {
+                    error = error.detail(format!("at {frame}"));
+                }
+                error.report(context.json);
+                Ok(ExitCode::from(134))
+            }
+            Err(error @ RunError::Directory { .. }) => {
+                Err(CliError::of(Code::NotFound, &error).hint("grant a directory that exists with --dir"))
+            }
+            Err(error) => Err(CliError::of(Code::Failed, &error)),
+        }
+    }
+
+    fn grants(&self) -> Result<Grants, CliError> {
+        let mut grants = Grants { args: self.args.clone(), ..Grants::default() };
+        for text in &self.env {
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, value.to_owned()),
+                None => match std::env::var(text) {
+                    Ok(value) => (text.as_str(), value),
+                    Err(_) => {
+                        return Err(CliError::new(Code::Usage, format!("the variable `{text}` is not set, or not text"))
+                            .hint(format!("give its value: --env {text}=VALUE")));
+                    }
+                },
+            };
+            grants.env.push((name.into(), value));
+        }
+        for text in &self.dir {
+            let (text, read_only) = match text.strip_suffix(":ro") {
+                Some(text) => (text, true),
+                None => (text.as_str(), false),
+            };
+            let (host, guest) = text.split_once('=').unwrap_or((text, text));
+            grants.directories.push(Grant { host: PathBuf::from(host), guest: guest.into(), read_only });
+        }
+        Ok(grants)
+    }
+
+    /// The program to run: the one named on the command line, the one its author names, the output
+    /// itself if it is a file, `bin/<name>.wasm`, or the only executable.
+    fn program<'a>(
+        &self,
+        archive: &'a Archive,
+        main: Option<&str>,
+        name: &str,
+    ) -> Result<(String, &'a [u8]), CliError> {
+        let content = |path: &str| {
+            let found = archive.index().lookup(path.as_bytes(), archive.bytes())?;
+            match archive.index().node_of(found) {
+                Node::File { .. } => archive.index().content(found, archive.bytes()),
+                _ => None,
+            }
+        };
+        let programs = programs(archive);
+        if let Some(path) = self.program.as_deref().or(main) {
+            return content(path).map(|wasm| (path.to_owned(), wasm)).ok_or_else(|| {
+                CliError::new(Code::NotFound, format!("there is no file `{path}` in `{}`", self.attribute))
+                    .hint(choices(&programs))
+            });
+        }
+        let own = [String::new(), format!("bin/{name}.wasm"), format!("{name}.wasm")];
+        if let Some((path, wasm)) = own.iter().find_map(|path| Some((path.clone(), content(path)?))) {
+            return Ok((if path.is_empty() { name.into() } else { path }, wasm));
+        }
+        match programs.as_slice() {
+            [only] => match content(only) {
+                Some(wasm) => Ok((only.clone(), wasm)),
+                None => Err(CliError::new(Code::NotFound, format!("`{only}` is not a file"))),
+            },
+            _ => Err(CliError::new(Code::NotFound, format!("`{}` does not say which program to run", self.attribute))
+                .hint(choices(&programs))),
+        }
+    }
+}
+
+fn only_name<'e>(evaluation: &'e node::eval::Evaluation, root: &node::eval::Root) -> &'e str {
+    evaluation.derivations.get(&root.derivation).map_or("", |d| d.name().as_str())
+}
+
+/// The executables of an output.
+fn programs(archive: &Archive) -> Vec<String> {
+    let nodes = archive.index().walk(archive.bytes());
+    let executable = nodes.into_iter().filter(|(_, id)| {
+        matches!(archive.index().node_of(*id), Node::File { executable: true, .. })
+    });
+    executable.map(|(path, _)| String::from_utf8_lossy(&path).into_owned()).collect()
+}
+
+fn choices(programs: &[String]) -> String {
+    match programs {
+        [] => "its output has no program in it".into(),
+        some => {
+            let some: Vec<_> = some.iter().take(8).map(String::as_str).collect();
+            format!("choose with --program: {}", some.join(", "))
+        }
+    }
+}

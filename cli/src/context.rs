@@ -1,0 +1,200 @@
+//! What commands share: where things are, and the store, the evaluator and the builder on demand.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use etcetera::BaseStrategy as _;
+use node::{
+    build::Builder,
+    config::Config,
+    eval::{self, EvalLimits, Evaluation, Mode, Request, Root},
+    realise::{How, Observer, Realised, Realiser},
+};
+use protocol::id::DerivationId;
+use store::Store;
+
+use crate::{
+    exit::{self, CliError, Code},
+    output::{self, Style},
+};
+
+/// Where the project is: the same for every command that evaluates.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct Project {
+    /// File to evaluate, or directory with a `build.jsonnet`
+    #[arg(short, long, default_value = ".", value_name = "PATH")]
+    pub(crate) file: PathBuf,
+
+    /// Directory that imports and sources may not leave [default: the directory of the file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// What every command is given.
+pub(crate) struct Context {
+    pub(crate) home: PathBuf,
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    executable: PathBuf,
+    config_file: PathBuf,
+}
+
+impl Context {
+    pub(crate) fn new(home: Option<PathBuf>, json: bool, quiet: bool) -> Result<Self, CliError> {
+        let strategy = etcetera::choose_base_strategy()
+            .map_err(|e| CliError::of(Code::Failed, &e).hint("set HOME, or name a directory with --home"))?;
+        let home = match home {
+            Some(home) => std::path::absolute(home)?,
+            None => strategy.data_dir().join("assize"),
+        };
+        let config_file = strategy.config_dir().join("assize").join("config.jsonnet");
+        Ok(Self { home, json, quiet, executable: std::env::current_exe()?, config_file })
+    }
+
+    /// Opens the store; waits for another process that has it open.
+    pub(crate) fn store(&self) -> Result<Arc<Store>, CliError> {
+        let waiting = |pid: Option<u32>| {
+            let owner = pid.map_or_else(|| "another process".into(), |pid| format!("process {pid}"));
+            self.tell(&format!("waiting for {owner}, which has the store open"));
+            true
+        };
+        let store = Store::open(&self.home, waiting).map_err(|e| {
+            CliError::of(Code::StoreDamaged, &e)
+                .hint(format!("is `{}` writable, with space left? `assize doctor` tells", self.home.display()))
+        })?;
+        for notice in store.notices() {
+            self.tell(&format!("{}: {notice}", Style::Busy.paint("repaired")));
+        }
+        Ok(Arc::new(store))
+    }
+
+    /// Says something on stderr unless asked to be quiet.
+    pub(crate) fn tell(&self, text: &str) {
+        if !self.quiet {
+            output::complain(text);
+        }
+    }
+
+    /// The owner's configuration.
+    pub(crate) fn config(&self) -> Result<Config, CliError> {
+        Config::read(&self.executable, &self.config_file).map_err(|e| {
+            CliError::of(Code::Evaluation, &e).hint(format!("mend `{}`", self.config_file.display()))
+        })
+    }
+
+    /// Where the configuration is read from.
+    pub(crate) fn config_file(&self) -> &Path {
+        &self.config_file
+    }
+
+    /// Evaluates an attribute of the project.
+    pub(crate) fn evaluate(
+        &self,
+        project: &Project,
+        attribute: Option<&str>,
+        mode: Mode,
+    ) -> Result<(PathBuf, Evaluation), CliError> {
+        let missing = |path: &Path| {
+            let path = path.to_owned();
+            move |e: std::io::Error| {
+                CliError::new(Code::NotFound, format!("cannot read `{}`: {e}", path.display()))
+                    .hint("name a Jsonnet file, or a directory with a `build.jsonnet`, with -f")
+            }
+        };
+        let mut file = project.file.canonicalize().map_err(missing(&project.file))?;
+        if file.is_dir() {
+            file.push("build.jsonnet");
+            file = file.canonicalize().map_err(missing(&file))?;
+        }
+        let root = match &project.root {
+            Some(root) => root.canonicalize().map_err(missing(root))?,
+            None => file.parent().unwrap_or(Path::new("/")).to_owned(),
+        };
+        let Ok(relative) = file.strip_prefix(&root) else {
+            let what = format!("`{}` is not below `{}`", file.display(), root.display());
+            return Err(CliError::new(Code::Usage, what).hint("name a --root that the file is below"));
+        };
+        let request = Request {
+            root: root.clone(),
+            file: relative.to_owned(),
+            attribute: attribute.filter(|a| !a.is_empty()).map(str::to_owned),
+            mode,
+        };
+        let trace = |line: &str| self.tell(&format!("{} {}", Style::Dim.paint("trace:"), output::plain(line)));
+        let evaluation = eval::evaluate(&self.executable, &request, &EvalLimits::default(), trace)?;
+        Ok((root, evaluation))
+    }
+
+    /// Brings the sources that an evaluation hashed into the store.
+    pub(crate) fn take_sources(
+        &self,
+        store: &Store,
+        root: &Path,
+        evaluation: &Evaluation,
+    ) -> Result<(), CliError> {
+        for source in &evaluation.sources {
+            if store.contains(&source.hash) {
+                continue;
+            }
+            let path = root.join(&source.path);
+            node::source::take(store, &path, &source.exclude, source.hash).map_err(|e| {
+                CliError::of(Code::Failed, &e).hint("run the command again when nothing changes the file")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A realiser for the store.
+    pub(crate) fn realiser(&self, store: &Arc<Store>, how: How, observer: Arc<dyn Observer>) -> Realiser {
+        let builder = Arc::new(Builder::new(store.clone(), &self.executable));
+        Realiser::new(builder, how, observer)
+    }
+
+    /// Makes the outputs of what was evaluated exist. What failed is an error, the first one at
+    /// length, and the others were reported as they happened.
+    pub(crate) fn realise(
+        &self,
+        realiser: &Realiser,
+        evaluation: &Evaluation,
+    ) -> Result<Realised, CliError> {
+        let roots: BTreeSet<DerivationId> = evaluation.roots.iter().map(|root| root.derivation).collect();
+        let realised = self.block_on(realiser.realise(&evaluation.derivations, &roots))??;
+        match realised.failed.first() {
+            Some(failed) => Err(exit::of_failed(failed)),
+            None => Ok(realised),
+        }
+    }
+
+    /// Runs something asynchronous until it is done, or until Ctrl-C.
+    fn block_on<T>(&self, work: impl Future<Output = T>) -> Result<T, CliError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let result = runtime.block_on(async {
+            tokio::select! {
+                result = work => Some(result),
+                _ = tokio::signal::ctrl_c() => None,
+            }
+        });
+        match result {
+            Some(result) => {
+                runtime.shutdown_background();
+                Ok(result)
+            }
+            None => {
+                output::complain("interrupted");
+                // Worker processes die with this one.
+                std::process::exit(130)
+            }
+        }
+    }
+}
+
+/// What a root is called: its attribute, or its derivation's name if it is the file's own value.
+pub(crate) fn label(root: &Root, evaluation: &Evaluation) -> String {
+    if !root.attribute.is_empty() {
+        return root.attribute.clone();
+    }
+    evaluation.derivations.get(&root.derivation).map_or_else(String::new, |d| d.name().to_string())
+}

@@ -1,0 +1,202 @@
+//! From a result to an exit code, with the cause and the one safe next command.
+
+use std::{error::Error, fmt, process::ExitCode};
+
+use crate::output::{self, Style};
+
+/// Exit codes, as listed in `assize help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    Failed = 1,
+    Usage = 2,
+    Evaluation = 3,
+    NotFound = 4,
+    StoreDamaged = 21,
+    BuildFailed = 100,
+    TimedOut = 101,
+    HashMismatch = 102,
+    NotDeterministic = 104,
+}
+
+/// Why a command failed, in the words of an error message.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    pub(crate) code: Code,
+    /// What failed, and why, in a line.
+    what: String,
+    /// Deeper causes, each a line.
+    causes: Vec<String>,
+    /// More to look at: a backtrace, the end of a log.
+    details: Vec<String>,
+    /// The one safe next thing to do.
+    hint: Option<String>,
+}
+
+impl CliError {
+    /// An error that is explained by itself.
+    pub(crate) fn new(code: Code, what: impl fmt::Display) -> Self {
+        Self { code, what: what.to_string(), causes: vec![], details: vec![], hint: None }
+    }
+
+    /// An error with its chain of causes.
+    pub(crate) fn of(code: Code, error: &dyn Error) -> Self {
+        Self::new(code, error).caused_by(error.source())
+    }
+
+    /// Adds a chain of causes, but for those that only repeat the one above them.
+    pub(crate) fn caused_by(mut self, mut cause: Option<&dyn Error>) -> Self {
+        while let Some(error) = cause {
+            let text = error.to_string();
+            let above = self.causes.last().unwrap_or(&self.what);
+            if !above.contains(&text) {
+                self.causes.push(text);
+            }
+            cause = error.source();
+        }
+        self
+    }
+
+    pub(crate) fn detail(mut self, line: impl Into<String>) -> Self {
+        self.details.push(line.into());
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says it on stderr and gives the exit code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        if json {
+            let error = serde_json::json!({
+                "code": self.code as u8,
+                "message": self.what,
+                "causes": self.causes,
+                "details": self.details,
+                "hint": self.hint,
+            });
+            output::complain(&output::envelope("error", &error).to_string());
+        } else {
+            output::complain(&format!("{}: {}", Style::Error.paint("error"), output::plain(&self.what)));
+            for cause in &self.causes {
+                output::complain(&format!("  {} {}", Style::Dim.paint("because"), output::plain(cause)));
+            }
+            for detail in &self.details {
+                output::complain(&format!("  {} {}", Style::Dim.paint("│"), output::plain(detail)));
+            }
+            if let Some(hint) = &self.hint {
+                output::complain(&format!("{}: {}", Style::Hint.paint("hint"), output::plain(hint)));
+            }
+        }
+        ExitCode::from(self.code as u8)
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::of(Code::Failed, &error)
+    }
+}
+
+impl From<store::LookupError> for CliError {
+    fn from(error: store::LookupError) -> Self {
+        Self::of(Code::StoreDamaged, &error).hint("look at the store with `assize store verify`")
+    }
+}
+
+impl From<store::RecordError> for CliError {
+    fn from(error: store::RecordError) -> Self {
+        Self::of(Code::Failed, &error).hint("free space on the disk of the store: `assize store gc`")
+    }
+}
+
+impl From<store::GetError> for CliError {
+    fn from(error: store::GetError) -> Self {
+        match &error {
+            store::GetError::Missing { .. } => Self::of(Code::NotFound, &error),
+            store::GetError::Damaged { .. } => Self::of(Code::StoreDamaged, &error)
+                .hint("move damaged archives aside with `assize store verify --repair`"),
+            store::GetError::Disk(_) => Self::of(Code::Failed, &error),
+        }
+    }
+}
+
+impl From<node::eval::EvalError> for CliError {
+    fn from(error: node::eval::EvalError) -> Self {
+        let code = match error.fault {
+            node::eval::Fault::MissingAttribute { .. } => Code::NotFound,
+            _ => Code::Evaluation,
+        };
+        let mut this = Self::new(code, &error);
+        this.details = error.trace.iter().take(8).cloned().collect();
+        this.hint = error.hint();
+        this
+    }
+}
+
+impl<E: Error + 'static> From<node::schedule::ScheduleError<E>> for CliError {
+    fn from(error: node::schedule::ScheduleError<E>) -> Self {
+        use node::schedule::ScheduleError;
+        match &error {
+            ScheduleError::NotDeterministic { action, .. } => Self::of(Code::NotDeterministic, &error)
+                .hint(format!("see what it does with `assize show {action}`; a difference between runs of one action is a bug of assize itself")),
+            ScheduleError::NoOutput { .. } | ScheduleError::Dangling { .. } => {
+                Self::of(Code::Evaluation, &error)
+            }
+            ScheduleError::Source { .. } => Self::of(Code::NotFound, &error),
+            ScheduleError::Known(_) => Self::of(Code::StoreDamaged, &error)
+                .hint("look at the store with `assize store verify`"),
+        }
+    }
+}
+
+/// An execution that failed.
+pub(crate) fn of_failed(failed: &node::realise::Failed) -> CliError {
+    use node::{
+        build::{BuildError, Failure},
+        fetch::FetchError,
+        realise::RealiseError,
+    };
+    let verb = if matches!(failed.error, RealiseError::Fetch(_)) { "fetch" } else { "build" };
+    let code = match &failed.error {
+        RealiseError::Build(BuildError::TimedOut { .. }) => Code::TimedOut,
+        RealiseError::Build(_) => Code::BuildFailed,
+        RealiseError::Fetch(FetchError::Hash { .. }) => Code::HashMismatch,
+        _ => Code::Failed,
+    };
+    let what = format!("cannot {verb} `{}`: {}", failed.name, failed.error);
+    let mut error = CliError::new(code, what).caused_by(failed.error.source());
+    match &failed.error {
+        RealiseError::Fetch(fetch) => {
+            error.hint = fetch.hint();
+        }
+        RealiseError::Build(build) => {
+            if let BuildError::Failed { failure: Failure::Trap { backtrace, .. }, .. } = build {
+                error.details.extend(backtrace.iter().map(|frame| format!("at {frame}")));
+            }
+            if let BuildError::Failed { tail, .. }
+            | BuildError::TimedOut { tail, .. }
+            | BuildError::Crashed { tail, .. } = build
+            {
+                error.details.extend(tail.lines().map(str::to_owned));
+            }
+            error.hint = Some(match build {
+                BuildError::Failed { kept: Some(kept), .. } => {
+                    format!("its files are in `{}`; all of its log: `assize log {}`", kept.display(), failed.action)
+                }
+                BuildError::Failed { .. } => format!(
+                    "all of its log: `assize log {}`; to look at its files, build with `--keep-failed`",
+                    failed.action
+                ),
+                BuildError::TimedOut { .. } => {
+                    "if it needs longer, raise `limits.seconds` of the derivation".into()
+                }
+                _ => format!("all of its log: `assize log {}`", failed.action),
+            });
+        }
+        _ => {}
+    }
+    error
+}

@@ -1,0 +1,356 @@
+//! Making the outputs of derivations exist: the loop around [`Schedule`].
+//!
+//! ```text
+//! Schedule::next ─▶ task: build (a worker process) or fetch (a thread) ─▶ record, fsync'd ─▶ Schedule::finished
+//! ```
+//!
+//! What was recorded is known to the next run even if this one is killed: the worst that a crash
+//! costs is the builds that were running.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use protocol::{
+    action::Action,
+    derivation::{Derivation, Fetch, Kind},
+    id::{ActionId, DerivationId, NarHash},
+    name::Name,
+    nar,
+};
+use store::{Fact, LookupError, Output, Realisation, Store};
+use tokio::task::JoinSet;
+
+use crate::{
+    build::{self, BuildError, Builder, Limits},
+    fetch::{self, FetchError},
+    schedule::{Known, Outputs, Schedule, ScheduleError, Task},
+};
+
+/// What happens while derivations are realised. Called from several threads.
+pub trait Observer: Send + Sync {
+    /// Something happened to a derivation's execution.
+    fn happened(&self, derivation: &DerivationId, event: Event<'_>);
+    /// How many executions are known to be needed, and how many are done.
+    fn counted(&self, needed: usize, done: usize);
+}
+
+/// What happened to one execution.
+#[derive(Debug)]
+pub enum Event<'e> {
+    /// It began.
+    Began {
+        /// What people call it.
+        name: &'e Name,
+        /// What is executed.
+        action: ActionId,
+        /// Whether it fetches instead of building.
+        fetches: bool,
+    },
+    /// The build goes on.
+    Building(build::Progress<'e>),
+    /// The fetch goes on.
+    Fetching(fetch::Progress),
+    /// It ended well, after that time.
+    Ended(Duration),
+    /// It failed.
+    Failed(&'e RealiseError),
+}
+
+/// Why an execution gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RealiseError {
+    /// The build.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The fetch.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// What was fetched or built cannot be stored.
+    #[error("cannot store the result")]
+    Store(#[source] store::AdmitError),
+    /// What was fetched cannot be archived.
+    #[error("cannot archive the fetched file")]
+    Archive(#[source] nar::WriteError),
+    /// That it was built cannot be recorded.
+    #[error("cannot record the result")]
+    Record(#[source] store::RecordError),
+    /// This machine failed.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// How derivations are realised.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// Executions at once.
+    pub jobs: usize,
+    /// Execute the roots even if what they give is known, and compare.
+    pub again: bool,
+    /// Go on with what does not need what failed.
+    pub keep_going: bool,
+    /// What each build may use at most.
+    pub limits: Limits,
+    /// A directory for the files of failed builds.
+    pub keep_failed: Option<PathBuf>,
+    /// How files are fetched.
+    pub fetch: fetch::Config,
+}
+
+/// An execution that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// The derivation.
+    pub derivation: DerivationId,
+    /// What people call it.
+    pub name: Name,
+    /// What was executed.
+    pub action: ActionId,
+    /// Why it failed.
+    pub error: RealiseError,
+}
+
+/// What realising came to.
+#[derive(Debug)]
+pub struct Realised {
+    /// The action and the outputs of each root that succeeded.
+    pub roots: BTreeMap<DerivationId, (ActionId, Outputs)>,
+    /// What was executed.
+    pub executed: Vec<ActionId>,
+    /// What failed.
+    pub failed: Vec<Failed>,
+}
+
+/// What the store knows, as a schedule asks.
+struct Knowledge<'s>(&'s Store);
+
+impl Known for Knowledge<'_> {
+    type Error = LookupError;
+
+    fn outputs(&self, action: &ActionId) -> Result<Option<Outputs>, LookupError> {
+        Ok(self.0.realisation(action)?.map(|realisation| realisation.outputs))
+    }
+
+    fn has(&self, nar: &NarHash) -> bool {
+        self.0.contains(nar)
+    }
+}
+
+/// Realises derivations in one store.
+pub struct Realiser {
+    builder: Arc<Builder>,
+    how: Arc<How>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Realiser {
+    /// Puts together what is needed.
+    pub fn new(builder: Arc<Builder>, how: How, observer: Arc<dyn Observer>) -> Self {
+        Self { builder, how: Arc::new(how), observer }
+    }
+
+    /// What each root's action and outputs are as far as the store knows, without executing anything.
+    ///
+    /// # Errors
+    ///
+    /// The graph does not hold together, or the store fails.
+    pub fn known(
+        &self,
+        derivations: &BTreeMap<DerivationId, Derivation>,
+        roots: &BTreeSet<DerivationId>,
+    ) -> Result<BTreeMap<DerivationId, (Option<ActionId>, Option<Outputs>)>, ScheduleError<LookupError>> {
+        let mut schedule = Schedule::new(derivations, roots, false)?;
+        schedule.begin(&Knowledge(self.builder.store()))?;
+        let state = |id| match schedule.state(id) {
+            Some((action, outputs)) => (action.map(Action::id), outputs.cloned()),
+            None => (None, None),
+        };
+        Ok(roots.iter().map(|id| (*id, state(id))).collect())
+    }
+
+    /// Makes the outputs of `roots` exist. Executions that fail are reported in the result.
+    ///
+    /// # Errors
+    ///
+    /// The graph does not hold together, the store fails, or a build is not deterministic.
+    pub async fn realise(
+        &self,
+        derivations: &BTreeMap<DerivationId, Derivation>,
+        roots: &BTreeSet<DerivationId>,
+    ) -> Result<Realised, ScheduleError<LookupError>> {
+        let store = self.builder.store().clone();
+        let known = Knowledge(&store);
+        let mut schedule = Schedule::new(derivations, roots, self.how.again)?;
+        schedule.begin(&known)?;
+        let mut running = JoinSet::new();
+        let mut realised = Realised { roots: BTreeMap::new(), executed: Vec::new(), failed: Vec::new() };
+        loop {
+            let (needed, done) = schedule.counts();
+            self.observer.counted(needed, done);
+            while running.len() < self.how.jobs && (realised.failed.is_empty() || self.how.keep_going) {
+                let Some(task) = schedule.next() else { break };
+                let derivation = derivations[&task.derivation].clone();
+                running.spawn(self.execution(task, derivation));
+            }
+            let Some(ended) = running.join_next().await else { break };
+            let (task, result) = match ended {
+                Ok(ended) => ended,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            };
+            match result {
+                Ok(outputs) => {
+                    realised.executed.push(task.action.id());
+                    schedule.finished(task.node, outputs, &known)?;
+                }
+                Err(error) => realised.failed.push(Failed {
+                    derivation: task.derivation,
+                    name: derivations[&task.derivation].name().clone(),
+                    action: task.action.id(),
+                    error,
+                }),
+            }
+        }
+        for root in roots {
+            if let Some((Some(action), Some(outputs))) = schedule.state(root)
+                && outputs.values().all(|output| store.contains(&output.nar))
+            {
+                realised.roots.insert(*root, (action.id(), outputs.clone()));
+            }
+        }
+        Ok(realised)
+    }
+
+    /// Executes a task, and records what it gave unless another result is on record: that is for
+    /// the schedule to notice.
+    fn execution(
+        &self,
+        task: Task,
+        derivation: Derivation,
+    ) -> impl Future<Output = (Task, Result<Outputs, RealiseError>)> + Send + 'static {
+        let (builder, how, observer) = (self.builder.clone(), self.how.clone(), self.observer.clone());
+        async move {
+            let begun = Instant::now();
+            let id = task.derivation;
+            let fetches = matches!(task.action, Action::Fetch(_));
+            let (name, action) = (derivation.name(), task.action.id());
+            observer.happened(&id, Event::Began { name, action, fetches });
+            let outputs = execute(&builder, &how, &task, &derivation, &observer).await;
+            let result = match outputs {
+                Ok(outputs) => {
+                    record(builder.store(), &task, &derivation, &outputs, begun.elapsed()).map(|()| outputs)
+                }
+                Err(error) => Err(error),
+            };
+            observer.happened(
+                &id,
+                match &result {
+                    Ok(_) => Event::Ended(begun.elapsed()),
+                    Err(error) => Event::Failed(error),
+                },
+            );
+            (task, result)
+        }
+    }
+}
+
+async fn execute(
+    builder: &Builder,
+    how: &Arc<How>,
+    task: &Task,
+    derivation: &Derivation,
+    observer: &Arc<dyn Observer>,
+) -> Result<Outputs, RealiseError> {
+    match (&task.action, derivation.kind()) {
+        (Action::Build(action), Kind::Build(build)) => {
+            let options = build::Options {
+                limits: how.limits.within(&build.limits),
+                keep_failed: how.keep_failed.as_ref().map(|to| to.join(build.name.as_str())),
+            };
+            let progress = |progress: build::Progress<'_>| {
+                observer.happened(&task.derivation, Event::Building(progress))
+            };
+            Ok(builder.build(action, &options, &progress).await?.outputs)
+        }
+        (_, Kind::Fetch(fetch)) => {
+            // Dropped when this execution is: the thread then stops at its next piece.
+            let cancel = Cancel(Arc::new(AtomicBool::new(false)));
+            let (flag, store, how) = (cancel.0.clone(), builder.store().clone(), how.clone());
+            let (fetch, observer, id) = (fetch.clone(), observer.clone(), task.derivation);
+            let work = move || obtain(&store, &fetch, &how.fetch, &flag, &*observer, &id);
+            match tokio::task::spawn_blocking(work).await {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        }
+        (Action::Fetch(_), Kind::Build(_)) => unreachable!("a build resolves to a build"),
+    }
+}
+
+/// Sets its flag when it is dropped.
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Fetches a file, archives it and takes it into the store.
+fn obtain(
+    store: &Store,
+    fetch: &Fetch,
+    config: &fetch::Config,
+    cancel: &AtomicBool,
+    observer: &dyn Observer,
+    id: &DerivationId,
+) -> Result<Outputs, RealiseError> {
+    let io = |what| move |source| RealiseError::Io { what, source };
+    let work = store.home().join("fetch");
+    fs::create_dir_all(&work).map_err(io("make the directory for fetched files"))?;
+    let mut progress = |progress| observer.happened(id, Event::Fetching(progress));
+    let path = fetch::fetch(fetch, config, &work, &mut progress, cancel)?;
+    let file = fs::File::open(&path).map_err(io("open the fetched file"))?;
+    let len = file.metadata().map_err(io("open the fetched file"))?.len();
+    let mut archive = store.temp().map_err(io("make a temporary file"))?;
+    nar::dump_file(&mut archive, fetch.executable, len, file).map_err(RealiseError::Archive)?;
+    let admitted = store.admit_file(archive, None).map_err(RealiseError::Store)?;
+    fs::remove_file(&path).map_err(io("remove the fetched file"))?;
+    Ok(Outputs::from([(Name::out(), Output { nar: admitted.hash, size: admitted.size })]))
+}
+
+fn record(
+    store: &Store,
+    task: &Task,
+    derivation: &Derivation,
+    outputs: &Outputs,
+    took: Duration,
+) -> Result<(), RealiseError> {
+    let action = task.action.id();
+    let known = store.realisation(&action).ok().flatten();
+    if known.is_some_and(|known| known.outputs != *outputs) {
+        return Ok(());
+    }
+    let realisation = Realisation {
+        action,
+        derivation: Some(task.derivation),
+        name: derivation.name().clone(),
+        outputs: outputs.clone(),
+        finished: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
+        millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    };
+    let facts = [Fact::Action(task.action.clone()), Fact::Built(realisation)];
+    store.record_all(&facts).map_err(RealiseError::Record)
+}

@@ -1,0 +1,106 @@
+//! Running a program that was built: with the real world, but only what its user grants.
+//!
+//! Unlike a build this is not deterministic, so the standard implementation of WASI serves it. A
+//! program gets stdin, stdout, stderr and its arguments; directories and variables only by name.
+
+use std::path::{Path, PathBuf};
+
+use wasmtime::{Linker, Module, Store, Trap, WasmBacktrace};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, p1::WasiP1Ctx};
+
+use crate::build::{engine, load_compiled, stack_bytes};
+
+/// A directory that a program may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The directory.
+    pub host: PathBuf,
+    /// What the program knows it as.
+    pub guest: String,
+    /// Whether it may only be read.
+    pub read_only: bool,
+}
+
+/// What a program is given.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Its arguments, its own name at the front.
+    pub args: Vec<String>,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
+    /// Its directories.
+    pub directories: Vec<Grant>,
+}
+
+/// Why a program did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A directory cannot be opened.
+    #[error("cannot grant `{path}`: {why}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// It trapped.
+    #[error("the program trapped: {trap}")]
+    Trap {
+        /// What happened.
+        trap: String,
+        /// The wasm frames, innermost first.
+        backtrace: Vec<String>,
+    },
+    /// It cannot be started.
+    #[error("the program cannot be started: {0}")]
+    Start(String),
+}
+
+/// Runs compiled code to its end and gives its exit code. Blocks; to be called from one thread at
+/// a time, because stdin belongs to the program.
+///
+/// # Errors
+///
+/// [`RunError`].
+pub fn run(compiled: &Path, grants: &Grants) -> Result<i32, RunError> {
+    let thread = std::thread::Builder::new().name("guest".into()).stack_size(stack_bytes());
+    let (compiled, grants) = (compiled.to_owned(), grants.clone());
+    let guest = thread.spawn(move || on_thread(&compiled, &grants));
+    let guest = guest.map_err(|e| RunError::Start(e.to_string()))?;
+    match guest.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn on_thread(compiled: &Path, grants: &Grants) -> Result<i32, RunError> {
+    let start = |e: wasmtime::Error| RunError::Start(format!("{e:#}"));
+    let engine = engine().map_err(RunError::Start)?;
+    let module: Module = load_compiled(engine, compiled).map_err(start)?;
+    let mut builder = WasiCtxBuilder::new();
+    builder.inherit_stdio().args(&grants.args).envs(&grants.env);
+    // The guest has this thread to itself.
+    builder.allow_blocking_current_thread(true);
+    for Grant { host, guest, read_only } in &grants.directories {
+        let perms = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        builder.preopened_dir(host, guest, perms).map_err(|e| RunError::Directory {
+            path: host.clone(),
+            why: e.root_cause().to_string(),
+        })?;
+    }
+    let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_sync(&mut linker, |ctx| ctx).map_err(start)?;
+    let mut store = Store::new(engine, builder.build_p1());
+    let instance = linker.instantiate(&mut store, &module).map_err(start)?;
+    let main = instance.get_typed_func::<(), ()>(&mut store, "_start").map_err(start)?;
+    let Err(error) = main.call(&mut store, ()) else { return Ok(0) };
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return Ok(*code);
+    }
+    let trap = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(crate::build::frames_of).unwrap_or_default();
+    Err(RunError::Trap { trap, backtrace })
+}

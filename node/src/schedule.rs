@@ -1,0 +1,512 @@
+//! Which derivation is built next: pure bookkeeping over a graph, with the store's knowledge passed in.
+//!
+//! ```text
+//! hashes go up:    every dependency's outputs known ─▶ action ─▶ realisation known? ─▶ outputs known
+//! demand goes down: to be executed ─▶ inputs whose bytes are gone are executed first
+//! ```
+//!
+//! Knowing an output's hash is enough to go on; its bytes are wanted only by what really runs. So a
+//! graph in which nothing changed costs one look-up a derivation and touches no file, and an input
+//! that comes out the same stops the change there. Iterative throughout: a chain may be long.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use protocol::{
+    action::Action,
+    derivation::{Derivation, Input, Kind},
+    id::{ActionId, DerivationId, NarHash},
+    name::Name,
+};
+use store::Output;
+
+/// The outputs of a derivation, by name.
+pub type Outputs = BTreeMap<Name, Output>;
+
+/// What the store knows.
+pub trait Known {
+    /// How its look-ups fail.
+    type Error;
+    /// What executing the action gave, if that is known.
+    fn outputs(&self, action: &ActionId) -> Result<Option<Outputs>, Self::Error>;
+    /// Whether an archive is there.
+    fn has(&self, nar: &NarHash) -> bool;
+}
+
+/// Why a graph cannot be scheduled.
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError<E> {
+    /// A derivation refers to one that is not in the graph.
+    #[error("{from} refers to {to}, which was not evaluated")]
+    Dangling {
+        /// The derivation.
+        from: DerivationId,
+        /// What it refers to.
+        to: DerivationId,
+    },
+    /// A derivation refers to an output that another does not have.
+    #[error("`{from}` refers to the output `{output}` of `{to}`, which has no such output")]
+    NoOutput {
+        /// The derivation.
+        from: Name,
+        /// Whose output it wants.
+        to: Name,
+        /// The output.
+        output: Name,
+    },
+    /// A source that is not in the store any more.
+    #[error("the source {nar} of `{of}` is not in the store")]
+    Source {
+        /// The derivation.
+        of: Name,
+        /// The source.
+        nar: NarHash,
+    },
+    /// Executing an action again gave something else.
+    #[error("`{name}` was built again and gave another output `{output}`: {before} before, {now} now")]
+    NotDeterministic {
+        /// The derivation.
+        name: Name,
+        /// Its action.
+        action: ActionId,
+        /// The output.
+        output: Name,
+        /// What was recorded.
+        before: NarHash,
+        /// What came out now.
+        now: NarHash,
+    },
+    /// The store failed.
+    #[error("the store failed")]
+    Known(#[source] E),
+}
+
+/// An action to execute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Its place in the schedule, for [`Schedule::finished`].
+    pub node: usize,
+    /// The derivation.
+    pub derivation: DerivationId,
+    /// What is to be executed.
+    pub action: Action,
+}
+
+struct Node<'d> {
+    id: DerivationId,
+    derivation: &'d Derivation,
+    dependents: Vec<usize>,
+    /// Dependencies whose outputs are not known yet.
+    unknown: usize,
+    action: Option<Action>,
+    outputs: Option<Outputs>,
+    root: bool,
+    demanded: bool,
+    /// Dependencies that are executed first because their bytes are gone.
+    awaiting: usize,
+    /// Who awaits this one's bytes.
+    awaited_by: Vec<usize>,
+    done: bool,
+}
+
+/// The state of building a graph.
+pub struct Schedule<'d> {
+    nodes: Vec<Node<'d>>,
+    places: BTreeMap<DerivationId, usize>,
+    ready: VecDeque<usize>,
+    /// Execute the roots although their outputs are known.
+    again: bool,
+    demanded: usize,
+    done: usize,
+}
+
+impl<'d> Schedule<'d> {
+    /// Takes the part of `derivations` that `roots` need. With `again`, roots are executed even if
+    /// what they give is known.
+    ///
+    /// # Errors
+    ///
+    /// [`ScheduleError::Dangling`] and [`ScheduleError::NoOutput`].
+    pub fn new<E>(
+        derivations: &'d BTreeMap<DerivationId, Derivation>,
+        roots: &BTreeSet<DerivationId>,
+        again: bool,
+    ) -> Result<Self, ScheduleError<E>> {
+        let mut schedule = Self {
+            nodes: Vec::new(),
+            places: BTreeMap::new(),
+            ready: VecDeque::new(),
+            again,
+            demanded: 0,
+            done: 0,
+        };
+        let mut left: Vec<_> = roots.iter().map(|id| (*id, *id)).collect();
+        while let Some((id, from)) = left.pop() {
+            if schedule.places.contains_key(&id) {
+                continue;
+            }
+            let Some(derivation) = derivations.get(&id) else {
+                return Err(ScheduleError::Dangling { from, to: id });
+            };
+            let dependencies = derivation.dependencies();
+            schedule.places.insert(id, schedule.nodes.len());
+            schedule.nodes.push(Node {
+                id,
+                derivation,
+                dependents: Vec::new(),
+                unknown: dependencies.len(),
+                action: None,
+                outputs: None,
+                root: roots.contains(&id),
+                demanded: false,
+                awaiting: 0,
+                awaited_by: Vec::new(),
+                done: false,
+            });
+            left.extend(dependencies.into_iter().map(|to| (to, id)));
+        }
+        for place in 0..schedule.nodes.len() {
+            schedule.check_inputs(place)?;
+            for dependency in schedule.nodes[place].derivation.dependencies() {
+                let to = schedule.places[&dependency];
+                schedule.nodes[to].dependents.push(place);
+            }
+        }
+        Ok(schedule)
+    }
+
+    fn check_inputs<E>(&self, place: usize) -> Result<(), ScheduleError<E>> {
+        let Kind::Build(build) = self.nodes[place].derivation.kind() else { return Ok(()) };
+        for input in build.inputs.values() {
+            let Input::Output { derivation, output } = input else { continue };
+            let to = self.nodes[self.places[derivation]].derivation;
+            let has = match to.kind() {
+                Kind::Build(build) => build.recipe.outputs.contains(output),
+                Kind::Fetch(_) => *output == Name::out(),
+            };
+            if !has {
+                let (from, to) = (build.name.clone(), to.name().clone());
+                return Err(ScheduleError::NoOutput { from, to, output: output.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what is known already; to be called once, before [`Schedule::next`].
+    ///
+    /// # Errors
+    ///
+    /// [`ScheduleError::Source`] and [`ScheduleError::Known`].
+    pub fn begin<K: Known>(&mut self, known: &K) -> Result<(), ScheduleError<K::Error>> {
+        let leaves = (0..self.nodes.len()).filter(|n| self.nodes[*n].unknown == 0).collect();
+        self.resolve(leaves, known)
+    }
+
+    /// Resolves nodes all of whose dependencies are known, and then whatever that makes known.
+    fn resolve<K: Known>(&mut self, mut left: Vec<usize>, known: &K) -> Result<(), ScheduleError<K::Error>> {
+        while let Some(place) = left.pop() {
+            let derivation = self.nodes[place].derivation;
+            let action = derivation.resolve(|id, name| {
+                let node = &self.nodes[*self.places.get(id)?];
+                Some(node.outputs.as_ref()?.get(name)?.nar)
+            });
+            let Ok(action) = action else { unreachable!("all dependencies are known") };
+            let outputs = known.outputs(&action.id()).map_err(ScheduleError::Known)?;
+            let node = &mut self.nodes[place];
+            node.action = Some(action);
+            let execute = match &outputs {
+                None => true,
+                Some(outputs) => node.root && (self.again || !outputs.values().all(|o| known.has(&o.nar))),
+            };
+            if let Some(outputs) = outputs {
+                left.extend(self.learn(place, outputs));
+            }
+            if execute {
+                self.demand(place, known)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The outputs of a node are known: returns the dependents that can now be resolved.
+    fn learn(&mut self, place: usize, outputs: Outputs) -> Vec<usize> {
+        if self.nodes[place].outputs.replace(outputs).is_some() {
+            return Vec::new();
+        }
+        let mut ready = Vec::new();
+        for dependent in self.nodes[place].dependents.clone() {
+            self.nodes[dependent].unknown -= 1;
+            if self.nodes[dependent].unknown == 0 {
+                ready.push(dependent);
+            }
+        }
+        ready
+    }
+
+    /// A node is to be executed: first, whatever it needs the bytes of and has not.
+    fn demand<K: Known>(&mut self, place: usize, known: &K) -> Result<(), ScheduleError<K::Error>> {
+        let mut left = vec![place];
+        while let Some(place) = left.pop() {
+            if std::mem::replace(&mut self.nodes[place].demanded, true) {
+                continue;
+            }
+            self.demanded += 1;
+            let derivation = self.nodes[place].derivation;
+            let mut missing = BTreeSet::new();
+            if let Kind::Build(build) = derivation.kind() {
+                for input in build.inputs.values() {
+                    match input {
+                        Input::Nar(nar) if !known.has(nar) => {
+                            let of = build.name.clone();
+                            return Err(ScheduleError::Source { of, nar: *nar });
+                        }
+                        Input::Nar(_) => {}
+                        Input::Output { derivation, output } => {
+                            let from = self.places[derivation];
+                            let outputs = self.nodes[from].outputs.as_ref();
+                            let nar = outputs.and_then(|o| o.get(output)).map(|o| o.nar);
+                            if !nar.is_some_and(|nar| known.has(&nar)) {
+                                missing.insert(from);
+                            }
+                        }
+                    }
+                }
+            }
+            self.nodes[place].awaiting = missing.len();
+            if missing.is_empty() {
+                self.ready.push_back(place);
+            }
+            for from in missing {
+                self.nodes[from].awaited_by.push(place);
+                left.push(from);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next action to execute, if one is ready.
+    pub fn next(&mut self) -> Option<Task> {
+        let node = self.ready.pop_front()?;
+        let Node { id, action, .. } = &self.nodes[node];
+        let action = action.clone()?;
+        Some(Task { node, derivation: *id, action })
+    }
+
+    /// An action was executed.
+    ///
+    /// # Errors
+    ///
+    /// [`ScheduleError::NotDeterministic`] when it had been executed before and gave something
+    /// else, and the errors of [`Schedule::begin`].
+    pub fn finished<K: Known>(
+        &mut self,
+        place: usize,
+        outputs: Outputs,
+        known: &K,
+    ) -> Result<(), ScheduleError<K::Error>> {
+        if let Some(before) = &self.nodes[place].outputs {
+            for (output, now) in &outputs {
+                let before = before.get(output).map(|o| o.nar).filter(|before| *before != now.nar);
+                if let (Some(before), Some(action)) = (before, &self.nodes[place].action) {
+                    let (name, action) = (self.nodes[place].derivation.name().clone(), action.id());
+                    let (output, now) = (output.clone(), now.nar);
+                    return Err(ScheduleError::NotDeterministic { name, action, output, before, now });
+                }
+            }
+        }
+        self.nodes[place].done = true;
+        self.done += 1;
+        for waiting in std::mem::take(&mut self.nodes[place].awaited_by) {
+            self.nodes[waiting].awaiting -= 1;
+            if self.nodes[waiting].awaiting == 0 {
+                self.ready.push_back(waiting);
+            }
+        }
+        let ready = self.learn(place, outputs);
+        self.resolve(ready, known)
+    }
+
+    /// How many executions are known to be needed, and how many of them are done. The first grows
+    /// while hashes become known.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.demanded, self.done)
+    }
+
+    /// How many derivations there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The action and the outputs of a derivation, as far as they are known.
+    pub fn state(&self, id: &DerivationId) -> Option<(Option<&Action>, Option<&Outputs>)> {
+        let node = &self.nodes[*self.places.get(id)?];
+        Some((node.action.as_ref(), node.outputs.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, convert::Infallible};
+
+    use protocol::{
+        derivation::{Build, Limits, Recipe, Step},
+        name::GuestPath,
+    };
+
+    use super::*;
+
+    /// A derivation whose inputs are others, and whose only other content is its name and `salt`.
+    fn derivation(name: &str, inputs: &[DerivationId], salt: &str) -> Derivation {
+        let input = |id: &DerivationId| Input::Output { derivation: *id, output: Name::out() };
+        Derivation::build(Build {
+            name: Name::new(name).unwrap(),
+            recipe: Recipe {
+                steps: vec![Step {
+                    run: GuestPath::new("/build/x").unwrap(),
+                    args: vec![name.into(), salt.into()],
+                    stdin: None,
+                    stdout: None,
+                    cwd: None,
+                }],
+                env: BTreeMap::new(),
+                stdin: "{}".into(),
+                outputs: BTreeSet::from([Name::out()]),
+                executable: BTreeSet::new(),
+            },
+            inputs: inputs
+                .iter()
+                .enumerate()
+                .map(|(n, id)| (Name::new(format!("i{n}")).unwrap(), input(id)))
+                .collect(),
+            limits: Limits::default(),
+        })
+        .unwrap()
+    }
+
+    #[derive(Default)]
+    struct World {
+        realised: RefCell<BTreeMap<ActionId, Outputs>>,
+        bytes: RefCell<BTreeSet<NarHash>>,
+    }
+
+    impl Known for World {
+        type Error = Infallible;
+        fn outputs(&self, action: &ActionId) -> Result<Option<Outputs>, Infallible> {
+            Ok(self.realised.borrow().get(action).cloned())
+        }
+        fn has(&self, nar: &NarHash) -> bool {
+            self.bytes.borrow().contains(nar)
+        }
+    }
+
+    fn graph(list: &[&Derivation]) -> BTreeMap<DerivationId, Derivation> {
+        list.iter().map(|d| (d.id(), (*d).clone())).collect()
+    }
+
+    /// Builds everything, one after the other, and says what was executed. The output of an
+    /// action is a function of its name and inputs, but not of its salt: a comment.
+    fn run(
+        world: &World,
+        derivations: &BTreeMap<DerivationId, Derivation>,
+        root: DerivationId,
+    ) -> Vec<String> {
+        let roots = BTreeSet::from([root]);
+        let mut schedule = Schedule::new::<Infallible>(derivations, &roots, false).unwrap();
+        schedule.begin(world).unwrap();
+        let mut executed = Vec::new();
+        while let Some(task) = schedule.next() {
+            let Action::Build(build) = &task.action else { unreachable!() };
+            for nar in build.inputs.values() {
+                assert!(world.has(nar), "an input's bytes are there before it is executed");
+            }
+            let name = &build.recipe.steps[0].args[0];
+            let inputs: String = build.inputs.values().map(|n| n.to_string()).collect();
+            let nar = NarHash::of(format!("{name}{inputs}").as_bytes());
+            let outputs = Outputs::from([(Name::out(), Output { nar, size: 1 })]);
+            world.bytes.borrow_mut().insert(nar);
+            world.realised.borrow_mut().insert(task.action.id(), outputs.clone());
+            executed.push(name.clone());
+            schedule.finished(task.node, outputs, world).unwrap();
+        }
+        assert!(schedule.state(&root).unwrap().1.is_some(), "the root is known at the end");
+        executed
+    }
+
+    #[test]
+    fn only_what_changed_and_early_cutoff() {
+        let world = World::default();
+        let a = derivation("a", &[], "");
+        let b = derivation("b", &[], "");
+        let link = derivation("link", &[a.id(), b.id()], "");
+        assert_eq!(run(&world, &graph(&[&a, &b, &link]), link.id()).len(), 3);
+        assert_eq!(run(&world, &graph(&[&a, &b, &link]), link.id()), [""; 0]);
+        // A comment changes the action of `a`, not its output: `link` is not executed.
+        let a2 = derivation("a", &[], "comment");
+        let link2 = derivation("link", &[a2.id(), b.id()], "");
+        assert_eq!(run(&world, &graph(&[&a2, &b, &link2]), link2.id()), ["a"]);
+        let a3 = derivation("a'", &[], "");
+        let link3 = derivation("link", &[a3.id(), b.id()], "");
+        assert_eq!(run(&world, &graph(&[&a3, &b, &link3]), link3.id()), ["a'", "link"]);
+    }
+
+    #[test]
+    fn bytes_that_are_gone_are_made_again_only_for_what_runs() {
+        let world = World::default();
+        let a = derivation("a", &[], "");
+        let b = derivation("b", &[a.id()], "");
+        let c = derivation("c", &[b.id()], "");
+        let all = graph(&[&a, &b, &c]);
+        assert_eq!(run(&world, &all, c.id()), ["a", "b", "c"]);
+        let c_nar = *world.bytes.borrow().iter().last().unwrap();
+        world.bytes.borrow_mut().clear();
+        // Nothing is there: all of it is executed again, from the bottom.
+        assert_eq!(run(&world, &all, c.id()), ["a", "b", "c"]);
+        world.bytes.borrow_mut().retain(|nar| {
+            *nar == c_nar || world.realised.borrow().values().any(|o| o[&Name::out()].nar == *nar)
+        });
+        assert_eq!(run(&world, &all, c.id()), [""; 0]);
+    }
+
+    #[test]
+    fn long_chains_and_shared_inputs() {
+        let world = World::default();
+        let mut all = BTreeMap::new();
+        let mut last = derivation("d0", &[], "");
+        all.insert(last.id(), last.clone());
+        let base = last.id();
+        for n in 1..5000 {
+            last = derivation(&format!("d{n}"), &[last.id(), base], "");
+            all.insert(last.id(), last.clone());
+        }
+        assert_eq!(run(&world, &all, last.id()).len(), 5000);
+        assert_eq!(run(&world, &all, last.id()).len(), 0);
+    }
+
+    #[test]
+    fn another_result_is_noticed() {
+        let world = World::default();
+        let a = derivation("a", &[], "");
+        let all = graph(&[&a]);
+        run(&world, &all, a.id());
+        let roots = BTreeSet::from([a.id()]);
+        let mut schedule = Schedule::new::<Infallible>(&all, &roots, true).unwrap();
+        schedule.begin(&world).unwrap();
+        let task = schedule.next().unwrap();
+        let other = Output { nar: NarHash::of(b"other"), size: 1 };
+        let error = schedule.finished(task.node, Outputs::from([(Name::out(), other)]), &world);
+        assert!(matches!(error, Err(ScheduleError::NotDeterministic { .. })));
+    }
+
+    #[test]
+    fn graphs_that_do_not_hold_together() {
+        let a = derivation("a", &[], "");
+        let b = derivation("b", &[a.id()], "");
+        let roots = BTreeSet::from([b.id()]);
+        let error = Schedule::new::<Infallible>(&graph(&[&b]), &roots, false).err();
+        assert!(matches!(error, Some(ScheduleError::Dangling { .. })));
+    }
+}

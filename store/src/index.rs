@@ -1,0 +1,451 @@
+//! The index: where in the journal each fact lies. It can be deleted at any time (SPEC §S.4).
+//!
+//! One sled tree, so that a batch and the mark of how far the journal is applied are one atomic
+//! write. Integers are big-endian, so that keys sort as numbers do.
+//!
+//! ```text
+//! key                          value
+//! 'a' action                   location of its Action        (12 bytes: segment, offset, length)
+//! 'r' action                   location of its latest Built
+//! 'o' location of a Built      action
+//! 'm' nar action               location of a Built
+//! 'p' name of a pin            location of its Pinned
+//! '!'                          Applied
+//! ```
+//!
+//! What is known of sled 0.34.7 shapes this module: its flush is no fsync, so the index is believed
+//! only if it cannot have lived through a power cut since it was last synced; it can panic on
+//! damaged files, so every call is made under `catch_unwind`; values beyond 4 KiB can leak for
+//! ever, so there are none.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use protocol::id::{ActionId, NarHash};
+
+use crate::{
+    fact::Fact,
+    journal::{Location, Placed},
+};
+
+/// Changes with the table above; an index of another version is rebuilt.
+const VERSION: u8 = 1;
+
+/// sled's default cache is 1 GiB.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// Longest value, see the header; ours are much shorter.
+const VALUE_BYTES: usize = 4096;
+
+/// How often opening is tried again while sled's lock is held, and the pause in between: 1 s.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// Why the index did not answer. It holds nothing that the journal does not: rebuild it.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// sled says so.
+    #[error("the index failed")]
+    Sled(#[source] sled::Error),
+    /// sled panicked, as it does on some damage.
+    #[error("the index is damaged: sled panicked")]
+    Panicked,
+    /// A value has another form than the one it is written in.
+    #[error("the index is damaged: a value has the wrong form")]
+    Value,
+}
+
+impl IndexError {
+    /// Whether the files are damaged, and not just the disk full or out of reach.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Panicked | Self::Value => true,
+            // The operating system's own words; sled's say `Other` or `UnexpectedEof`.
+            Self::Sled(sled::Error::Io(e)) => e.raw_os_error().is_none(),
+            Self::Sled(_) => true,
+        }
+    }
+}
+
+/// What the index needs to know of a fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Gist {
+    Built { action: ActionId, nars: Vec<NarHash> },
+    Action(ActionId),
+    Pinned(String),
+    Unpinned(String),
+}
+
+impl Gist {
+    pub(crate) fn of(fact: &Fact) -> Self {
+        match fact {
+            Fact::Built(built) => {
+                let nars = built.outputs.values().map(|output| output.nar).collect();
+                Self::Built { action: built.action, nars }
+            }
+            Fact::Action(action) => Self::Action(action.id()),
+            Fact::Pinned { name, .. } => Self::Pinned(name.clone()),
+            Fact::Unpinned { name } => Self::Unpinned(name.clone()),
+        }
+    }
+}
+
+/// How far the journal is applied, and how to see that it is this journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// The journal's id.
+    pub(crate) journal: [u8; 16],
+    /// Its last record that is applied.
+    pub(crate) last: Location,
+    /// The checksum of that record.
+    pub(crate) crc: u32,
+    /// When it was applied: the id of the machine's boot, zeros if unknown.
+    pub(crate) boot: [u8; 16],
+}
+
+pub(crate) struct Index {
+    /// `None` only while it is dropped.
+    db: Option<sled::Db>,
+    /// Beside the index: the `Applied` up to which it was synced when it was last closed.
+    synced: PathBuf,
+    boot: [u8; 16],
+    dirty: AtomicBool,
+}
+
+const ACTION: u8 = b'a';
+const REALISATION: u8 = b'r';
+const ORDER: u8 = b'o';
+const MAKER: u8 = b'm';
+const PIN: u8 = b'p';
+const APPLIED: &[u8] = b"!";
+
+impl Index {
+    /// Opens or creates the index in `dir`; `synced` is a small file beside it.
+    pub(crate) fn open(dir: &Path, synced: PathBuf) -> Result<Self, IndexError> {
+        let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let mut patience = LOCK_TRIES;
+        let db = loop {
+            match guarded(|| config.open()) {
+                // A sled that was closed a moment ago may hold its lock for a little longer, in a
+                // thread of its own; its error for that is of no kind.
+                Err(IndexError::Sled(sled::Error::Io(e)))
+                    if e.kind() == io::ErrorKind::Other && patience > 0 =>
+                {
+                    patience -= 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                other => break other?,
+            }
+        };
+        Ok(Self { db: Some(db), synced, boot: boot_id(), dirty: AtomicBool::new(false) })
+    }
+
+    fn ask<T>(&self, f: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, IndexError> {
+        match &self.db {
+            Some(db) => guarded(|| f(db)),
+            None => Err(IndexError::Panicked),
+        }
+    }
+
+    /// How far the journal is applied; `None` if nothing is, or if that cannot be believed.
+    pub(crate) fn applied(&self) -> Result<Option<Applied>, IndexError> {
+        let Some(value) = self.ask(|db| db.get(APPLIED))? else { return Ok(None) };
+        if value.first() != Some(&VERSION) {
+            return Ok(None);
+        }
+        let applied = Applied::read(&value).ok_or(IndexError::Value)?;
+        let this_boot = applied.boot == self.boot && self.boot != [0; 16];
+        let synced = || std::fs::read(&self.synced).is_ok_and(|mark| value == mark);
+        Ok((this_boot || synced()).then_some(applied))
+    }
+
+    /// Whether nothing was ever applied to it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ask(|db| Ok(db.is_empty())).unwrap_or(false)
+    }
+
+    /// Applies records, in the order of the journal.
+    pub(crate) fn apply(&self, journal: [u8; 16], records: &[Placed]) -> Result<(), IndexError> {
+        let Some(last) = records.last() else { return Ok(()) };
+        let mut batch = sled::Batch::default();
+        let mut put = |key: Vec<u8>, value: &[u8]| {
+            assert!(value.len() <= VALUE_BYTES, "the index holds small values only");
+            batch.insert(key, value);
+        };
+        let mut unpinned = Vec::new();
+        for Placed { at, gist, .. } in records {
+            let at = location_bytes(*at);
+            match gist {
+                Gist::Action(id) => put(key(ACTION, id.as_bytes()), &at),
+                Gist::Built { action, nars } => {
+                    put(key(REALISATION, action.as_bytes()), &at);
+                    put(key(ORDER, &at), action.as_bytes());
+                    for nar in nars {
+                        put([&[MAKER], &nar.as_bytes()[..], action.as_bytes()].concat(), &at);
+                    }
+                }
+                Gist::Pinned(name) => {
+                    unpinned.retain(|n| n != name);
+                    put(key(PIN, name.as_bytes()), &at);
+                }
+                Gist::Unpinned(name) => unpinned.push(name.clone()),
+            }
+        }
+        let applied = Applied { journal, last: last.at, crc: last.crc, boot: self.boot };
+        put(APPLIED.to_vec(), &applied.bytes());
+        // A batch keeps the last word on each key, and these are the last words on theirs.
+        for name in unpinned {
+            batch.remove(key(PIN, name.as_bytes()));
+        }
+        self.dirty.store(true, Relaxed);
+        self.ask(|db| db.apply_batch(batch))
+    }
+
+    pub(crate) fn action(&self, id: &ActionId) -> Result<Option<Location>, IndexError> {
+        self.location(&key(ACTION, id.as_bytes()))
+    }
+
+    pub(crate) fn realisation(&self, id: &ActionId) -> Result<Option<Location>, IndexError> {
+        self.location(&key(REALISATION, id.as_bytes()))
+    }
+
+    pub(crate) fn pin(&self, name: &str) -> Result<Option<Location>, IndexError> {
+        self.location(&key(PIN, name.as_bytes()))
+    }
+
+    pub(crate) fn maker(&self, nar: &NarHash, id: &ActionId) -> Result<Option<Location>, IndexError> {
+        self.location(&[&[MAKER], &nar.as_bytes()[..], id.as_bytes()].concat())
+    }
+
+    fn location(&self, key: &[u8]) -> Result<Option<Location>, IndexError> {
+        let value = self.ask(|db| db.get(key))?;
+        value.map(|v| read_location(&v).ok_or(IndexError::Value)).transpose()
+    }
+
+    /// The latest `Built` of every action, the latest first.
+    pub(crate) fn latest(&self) -> impl Iterator<Item = Result<Location, IndexError>> + '_ {
+        self.scan(vec![ORDER], true).filter_map(|entry| {
+            let latest = entry.and_then(|(key, value)| {
+                let at = read_location(&key[1..]).ok_or(IndexError::Value)?;
+                let action = ActionId::from_bytes(value[..].try_into().map_err(|_| IndexError::Value)?);
+                Ok((self.realisation(&action)? == Some(at)).then_some(at))
+            });
+            latest.transpose()
+        })
+    }
+
+    /// The actions that made an archive, in the order of their ids.
+    pub(crate) fn makers(&self, nar: &NarHash) -> Result<Vec<ActionId>, IndexError> {
+        self.scan(key(MAKER, nar.as_bytes()), false)
+            .map(|entry| id_at(&entry?.0, 33).map(ActionId::from_bytes))
+            .collect()
+    }
+
+    /// Every pin with the place of its fact.
+    pub(crate) fn pins(&self) -> Result<Vec<(String, Location)>, IndexError> {
+        let pin = |entry: Result<(sled::IVec, sled::IVec), IndexError>| {
+            let (key, value) = entry?;
+            let name = String::from_utf8(key[1..].to_vec()).map_err(|_| IndexError::Value)?;
+            Ok((name, read_location(&value).ok_or(IndexError::Value)?))
+        };
+        self.scan(vec![PIN], false).map(pin).collect()
+    }
+
+    /// The first `limit` actions from `low` to `high`.
+    pub(crate) fn actions_between(
+        &self,
+        low: &[u8; 32],
+        high: &[u8; 32],
+        limit: usize,
+    ) -> Result<Vec<ActionId>, IndexError> {
+        let range = key(ACTION, low)..=key(ACTION, high);
+        let found = self.ask(|db| db.range(range).keys().take(limit).collect::<Result<Vec<_>, _>>())?;
+        found.iter().map(|key| id_at(key, 1).map(ActionId::from_bytes)).collect()
+    }
+
+    /// Archives from `low` to `high` that facts speak of, at most `limit` of them.
+    pub(crate) fn nars_between(
+        &self,
+        low: &[u8; 32],
+        high: &[u8; 32],
+        limit: usize,
+    ) -> Result<Vec<NarHash>, IndexError> {
+        let (mut from, end) = (key(MAKER, low), [&[MAKER], &high[..], &[0xff; 33]].concat());
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let next = self.ask(|db| db.range(from.clone()..end.clone()).keys().next().transpose())?;
+            let Some(next) = next else { break };
+            let nar = id_at(&next, 1)?;
+            found.push(NarHash::from_bytes(nar));
+            // Behind all makers of this one.
+            from = [&[MAKER], &nar[..], &[0xff; 33]].concat();
+        }
+        Ok(found)
+    }
+
+    /// Every entry but the mark, with the key's first byte: for verification.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Result<IndexEntry, IndexError>> + '_ {
+        self.scan(Vec::new(), false).filter(|e| !matches!(e, Ok((key, _)) if **key == *APPLIED)).map(
+            |entry| {
+                let (key, value) = entry?;
+                IndexEntry::read(&key, &value).ok_or(IndexError::Value)
+            },
+        )
+    }
+
+    fn scan(
+        &self,
+        prefix: Vec<u8>,
+        backwards: bool,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), IndexError>> + '_ {
+        let mut iter = self.ask(|db| Ok(db.scan_prefix(prefix)));
+        let mut failed = false;
+        std::iter::from_fn(move || {
+            if failed {
+                return None;
+            }
+            let next = match &mut iter {
+                Ok(iter) => {
+                    guarded(|| if backwards { iter.next_back() } else { iter.next() }.transpose()).transpose()
+                }
+                Err(_) => Some(Err(IndexError::Panicked)),
+            };
+            failed = matches!(next, Some(Err(_)));
+            next
+        })
+    }
+}
+
+impl Drop for Index {
+    /// Closes sled, which writes out and syncs its file, and notes up to where that was.
+    fn drop(&mut self) {
+        let dirty = self.dirty.load(Relaxed);
+        let mark = if dirty { self.ask(|db| db.get(APPLIED)).ok().flatten() } else { None };
+        let db = self.db.take();
+        // sled panics if its sync fails.
+        let closed = catch_unwind(AssertUnwindSafe(move || drop(db))).is_ok();
+        if let (true, Some(mark)) = (closed, mark) {
+            // If this is lost, the next boot rebuilds the index: no harm.
+            // Overwritten in place: shortening a file makes some file systems write it out at once.
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.synced);
+            let _ = file.and_then(|file| file.write_all_at(&mark, 0));
+        }
+    }
+}
+
+/// One entry, for verification.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum IndexEntry {
+    Action(ActionId, Location),
+    Realisation(ActionId, Location),
+    Order(Location, ActionId),
+    Maker(NarHash, ActionId, Location),
+    Pin(String, Location),
+}
+
+impl IndexEntry {
+    fn read(key: &[u8], value: &[u8]) -> Option<Self> {
+        let (kind, rest) = key.split_first()?;
+        let action = |bytes: &[u8]| Some(ActionId::from_bytes(bytes.try_into().ok()?));
+        Some(match *kind {
+            ACTION => Self::Action(action(rest)?, read_location(value)?),
+            REALISATION => Self::Realisation(action(rest)?, read_location(value)?),
+            ORDER => Self::Order(read_location(rest)?, action(value)?),
+            MAKER => {
+                let (nar, rest) = rest.split_first_chunk::<32>()?;
+                Self::Maker(NarHash::from_bytes(*nar), action(rest)?, read_location(value)?)
+            }
+            PIN => Self::Pin(String::from_utf8(rest.to_vec()).ok()?, read_location(value)?),
+            _ => return None,
+        })
+    }
+}
+
+impl Applied {
+    fn bytes(&self) -> Vec<u8> {
+        [&[VERSION], &self.journal[..], &location_bytes(self.last), &self.crc.to_be_bytes(), &self.boot]
+            .concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (_version, rest) = bytes.split_first()?;
+        let (journal, rest) = rest.split_first_chunk::<16>()?;
+        let (last, rest) = rest.split_first_chunk::<12>()?;
+        let (crc, rest) = rest.split_first_chunk::<4>()?;
+        Some(Self {
+            journal: *journal,
+            last: read_location(last)?,
+            crc: u32::from_be_bytes(*crc),
+            boot: rest.try_into().ok()?,
+        })
+    }
+}
+
+fn guarded<T>(f: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexError> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result.map_err(IndexError::Sled),
+        Err(_) => Err(IndexError::Panicked),
+    }
+}
+
+fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
+    [&[kind], rest].concat()
+}
+
+fn id_at(key: &[u8], at: usize) -> Result<[u8; 32], IndexError> {
+    key.get(at..).and_then(|rest| rest.first_chunk::<32>()).copied().ok_or(IndexError::Value)
+}
+
+fn location_bytes(at: Location) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&at.segment.to_be_bytes());
+    bytes[4..8].copy_from_slice(&at.offset.to_be_bytes());
+    bytes[8..].copy_from_slice(&at.len.to_be_bytes());
+    bytes
+}
+
+fn read_location(bytes: &[u8]) -> Option<Location> {
+    let bytes: &[u8; 12] = bytes.try_into().ok()?;
+    let at = |i: usize| u32::from_be_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+    let location = Location { segment: at(0), offset: at(4), len: at(8) };
+    // What follows may compute where it ends.
+    location.offset.checked_add(location.len)?.checked_add(64)?;
+    Some(location)
+}
+
+/// Removes what sled 0.34.7 stumbles over when it is opened: snapshots that were being written
+/// when their process died, which it would take for whole ones. Returns how many.
+pub(crate) fn remove_torn_snapshots(dir: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    let entries = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(".generating") {
+            std::fs::remove_file(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Which boot of the machine this is; zeros if it does not say.
+fn boot_id() -> [u8; 16] {
+    let read = || -> Option<[u8; 16]> {
+        let mut text = String::new();
+        let file = std::fs::File::open("/proc/sys/kernel/random/boot_id").ok()?;
+        file.take(64).read_to_string(&mut text).ok()?;
+        let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+        let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
+        bytes.try_into().ok()
+    };
+    read().unwrap_or_default()
+}
