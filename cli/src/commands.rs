@@ -14,11 +14,7 @@ mod store;
 mod target;
 mod worker;
 
-use crate::{
-    context::Context,
-    exit::CliError,
-    output::Colour,
-};
+use crate::{context::Context, exit::CliError, output::Colour};
 
 /// Builds, runs and keeps software that is WebAssembly all the way down
 ///

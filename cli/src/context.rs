@@ -62,8 +62,10 @@ impl Context {
             true
         };
         let store = Store::open(&self.home, waiting).map_err(|e| {
-            CliError::of(Code::StoreDamaged, &e)
-                .hint(format!("is `{}` writable, with space left? `assize doctor` tells", self.home.display()))
+            CliError::of(Code::StoreDamaged, &e).hint(format!(
+                "is `{}` writable, with space left? `assize doctor` tells",
+                self.home.display()
+            ))
         })?;
         for notice in store.notices() {
             self.tell(&format!("{}: {notice}", Style::Busy.paint("repaired")));
@@ -123,7 +125,8 @@ impl Context {
             attribute: attribute.filter(|a| !a.is_empty()).map(str::to_owned),
             mode,
         };
-        let trace = |line: &str| self.tell(&format!("{} {}", Style::Dim.paint("trace:"), output::plain(line)));
+        let trace =
+            |line: &str| self.tell(&format!("{} {}", Style::Dim.paint("trace:"), output::plain(line)));
         let evaluation = eval::evaluate(&self.executable, &request, &EvalLimits::default(), trace)?;
         Ok((root, evaluation))
     }
@@ -155,11 +158,7 @@ impl Context {
 
     /// Makes the outputs of what was evaluated exist. What failed is an error, the first one at
     /// length, and the others were reported as they happened.
-    pub(crate) fn realise(
-        &self,
-        realiser: &Realiser,
-        evaluation: &Evaluation,
-    ) -> Result<Realised, CliError> {
+    pub(crate) fn realise(&self, realiser: &Realiser, evaluation: &Evaluation) -> Result<Realised, CliError> {
         let roots: BTreeSet<DerivationId> = evaluation.roots.iter().map(|root| root.derivation).collect();
         let realised = self.block_on(realiser.realise(&evaluation.derivations, &roots))??;
         match realised.failed.first() {
@@ -169,7 +168,7 @@ impl Context {
     }
 
     /// Runs something asynchronous until it is done, or until Ctrl-C.
-    fn block_on<T>(&self, work: impl Future<Output = T>) -> Result<T, CliError> {
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> Result<T, CliError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let result = runtime.block_on(async {
             tokio::select! {

@@ -94,6 +94,12 @@ impl CliError {
     }
 }
 
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         Self::of(Code::Failed, &error)
@@ -184,7 +190,11 @@ pub(crate) fn of_failed(failed: &node::realise::Failed) -> CliError {
             }
             error.hint = Some(match build {
                 BuildError::Failed { kept: Some(kept), .. } => {
-                    format!("its files are in `{}`; all of its log: `assize log {}`", kept.display(), failed.action)
+                    format!(
+                        "its files are in `{}`; all of its log: `assize log {}`",
+                        kept.display(),
+                        failed.action
+                    )
                 }
                 BuildError::Failed { .. } => format!(
                     "all of its log: `assize log {}`; to look at its files, build with `--keep-failed`",

@@ -147,8 +147,14 @@ mod tests {
 
     #[test]
     fn amounts() {
-        assert_eq!([bytes(0), bytes(1023), bytes(1024), bytes(5 << 30)], ["0 B", "1023 B", "1.0 KiB", "5.0 GiB"]);
+        assert_eq!(
+            [bytes(0), bytes(1023), bytes(1024), bytes(5 << 30)],
+            ["0 B", "1023 B", "1.0 KiB", "5.0 GiB"]
+        );
         let seconds = std::time::Duration::from_secs;
-        assert_eq!([duration(seconds(3)), duration(seconds(42)), duration(seconds(65))], ["3.0 s", "42 s", "1 min 05 s"]);
+        assert_eq!(
+            [duration(seconds(3)), duration(seconds(42)), duration(seconds(65))],
+            ["3.0 s", "42 s", "1 min 05 s"]
+        );
     }
 }

@@ -149,7 +149,12 @@ impl Shared {
             if running.reminded.elapsed() >= REMINDER {
                 running.reminded = Instant::now();
                 let since = duration(running.begun.elapsed());
-                complain(&format!("still {} {} ({since}) {}", verb(running.fetches), running.name, running.doing));
+                complain(&format!(
+                    "still {} {} ({since}) {}",
+                    verb(running.fetches),
+                    running.name,
+                    running.doing
+                ));
             }
         }
     }

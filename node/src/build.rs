@@ -395,7 +395,7 @@ fn keep(scratch: &Path, to: &Path) -> Result<PathBuf, BuildError> {
             if let Some(directory) = name.strip_prefix("kept-") {
                 let archive = store::Archive::open(&path, NarHash::from_bytes([0; 32]));
                 let archive = archive.map_err(io::Error::other)?;
-                let _ = (&archive, to.join(directory)); /*UNPACK*/
+                archive.unpack(&to.join(directory)).map_err(io::Error::other)?;
             }
         }
         Ok(to.to_owned())

@@ -62,8 +62,7 @@ impl Config {
         let (Some(root), Some(file)) = (canonical.parent(), canonical.file_name()) else {
             return Ok(Self::default());
         };
-        let request =
-            Request { root: root.into(), file: file.into(), attribute: None, mode: Mode::Json };
+        let request = Request { root: root.into(), file: file.into(), attribute: None, mode: Mode::Json };
         let evaluation = eval::evaluate(executable, &request, &EvalLimits::default(), |_| {});
         let json = evaluation.map_err(ConfigError::Eval)?.json.unwrap_or_default();
         let config: Self = serde_json::from_str(&json).map_err(ConfigError::Content)?;

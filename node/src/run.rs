@@ -83,10 +83,9 @@ fn on_thread(compiled: &Path, grants: &Grants) -> Result<i32, RunError> {
     builder.allow_blocking_current_thread(true);
     for Grant { host, guest, read_only } in &grants.directories {
         let perms = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        builder.preopened_dir(host, guest, perms).map_err(|e| RunError::Directory {
-            path: host.clone(),
-            why: e.root_cause().to_string(),
-        })?;
+        builder
+            .preopened_dir(host, guest, perms)
+            .map_err(|e| RunError::Directory { path: host.clone(), why: e.root_cause().to_string() })?;
     }
     let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
     wasmtime_wasi::p1::add_to_linker_sync(&mut linker, |ctx| ctx).map_err(start)?;

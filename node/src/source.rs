@@ -57,8 +57,7 @@ pub fn take(store: &Store, path: &Path, exclude: &[String], hash: NarHash) -> Re
     let globs: Result<Vec<_>, _> = exclude.iter().map(|pattern| Glob::new(pattern.as_str())).collect();
     let globs = globs.map_err(|source| SourceError::Pattern { path: path.into(), source })?;
     let mut file = store.temp().map_err(SourceError::Temp)?;
-    store::pack(path, &globs, &mut file)
-        .map_err(|source| SourceError::Pack { path: path.into(), source })?;
+    store::pack(path, &globs, &mut file).map_err(|source| SourceError::Pack { path: path.into(), source })?;
     let admitted = store.admit_file(file, Some(hash));
     admitted.map(drop).map_err(|source| SourceError::Admit { path: path.into(), source })
 }
@@ -69,9 +68,9 @@ pub fn take(store: &Store, path: &Path, exclude: &[String], hash: NarHash) -> Re
 ///
 /// Which file cannot be packed, and why.
 pub fn hash(path: &Path, exclude: &[Glob]) -> Result<NarHash, PackFailed> {
-    let mut hasher = store::HashingWriter::new();
+    let mut hasher = store::HashingWriter::sink();
     match store::pack(path, exclude, &mut hasher) {
-        Ok(_) => Ok(hasher.finish().0),
+        Ok(_) => Ok(hasher.finish().1),
         Err(error) => {
             let cause = std::error::Error::source(&error).map_or(String::new(), |e| format!(": {e}"));
             Err(PackFailed { path: path.into(), cause: format!("{error}{cause}") })

@@ -131,6 +131,24 @@ impl FromStr for Location {
 }
 
 impl Location {
+    /// A name for the file, for people; it need not be a [`crate::name::Name`].
+    pub fn suggested_name(&self) -> String {
+        let text = match self {
+            Self::Url(url) => {
+                let path = url.0.split('?').next().unwrap_or("").splitn(4, '/').nth(3).unwrap_or("");
+                path.rsplit('/').find(|part| !part.is_empty()).unwrap_or("").to_owned()
+            }
+            Self::Npm { name, version } => format!("{}-{version}", name.0.trim_start_matches('@')),
+            Self::Crate { name, version } | Self::Pypi { name, version, file: None } => {
+                format!("{name}-{version}")
+            }
+            Self::Pypi { file: Some(file), .. } => file.0.clone(),
+        };
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "_.+-".contains(c) { c } else { '-' };
+        let text: String = text.chars().map(plain).take(limits::NAME_BYTES).collect();
+        text.trim_start_matches(['.', '+', '-']).to_owned()
+    }
+
     /// What its text form begins with, without the colon; `url` for both kinds of URL.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -286,6 +304,16 @@ fn check_url(rest: &str) -> Result<(), LocationError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn suggested_names() {
+        let name = |text: &str| text.parse::<Location>().unwrap().suggested_name();
+        assert_eq!(name("https://example.org/a/b-1.2.tar.gz?x=1"), "b-1.2.tar.gz");
+        assert_eq!(name("https://example.org/a/"), "a");
+        assert_eq!(name("npm:@yowasp/clang@22.0.0"), "yowasp-clang-22.0.0");
+        assert_eq!(name("pypi:a@1#a-1.whl"), "a-1.whl");
+        assert_eq!(name("crate:lua-src@550.0.0"), "lua-src-550.0.0");
+    }
 
     #[test]
     fn good_ones_round_trip() {

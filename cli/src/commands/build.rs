@@ -93,7 +93,8 @@ pub(crate) struct Build {
 impl Build {
     pub(crate) fn run(self, context: &Context) -> Result<ExitCode, CliError> {
         let mut all = Vec::new();
-        let attributes = if self.attributes.is_empty() { vec![String::new()] } else { self.attributes.clone() };
+        let attributes =
+            if self.attributes.is_empty() { vec![String::new()] } else { self.attributes.clone() };
         for attribute in attributes {
             all.push(context.evaluate(&self.project, Some(&attribute), Mode::Build)?);
         }
@@ -132,7 +133,12 @@ impl Build {
         print(context, &outputs)
     }
 
-    fn plan(&self, context: &Context, store: &std::sync::Arc<Store>, evaluation: &Evaluation) -> Result<ExitCode, CliError> {
+    fn plan(
+        &self,
+        context: &Context,
+        store: &std::sync::Arc<Store>,
+        evaluation: &Evaluation,
+    ) -> Result<ExitCode, CliError> {
         let how = self.building.how(context, false)?;
         let display = Display::new(String::new(), true, false);
         let realiser = context.realiser(store, how, display.observer());
@@ -193,6 +199,13 @@ pub(crate) struct Wanted {
     derivation: String,
 }
 
+impl Wanted {
+    /// Whether it is the output that is meant when none is named.
+    pub(crate) fn is_default(&self) -> bool {
+        self.output == Name::out().as_str()
+    }
+}
+
 fn as_text<S: serde::Serializer>(value: &NarHash, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(value)
 }
@@ -226,7 +239,8 @@ fn print(context: &Context, outputs: &[Wanted]) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     for Wanted { attribute, output, nar, size, .. } in outputs {
-        let which = if output == Name::out().as_str() { attribute.clone() } else { format!("{attribute}.{output}") };
+        let which =
+            if output == Name::out().as_str() { attribute.clone() } else { format!("{attribute}.{output}") };
         output::say(&format!("{nar}  {which}  {}", output::bytes(*size)))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -235,7 +249,7 @@ fn print(context: &Context, outputs: &[Wanted]) -> Result<ExitCode, CliError> {
 /// Unpacks the one output, or several into a directory each.
 fn unpack(store: &Store, outputs: &[Wanted], to: &std::path::Path) -> Result<(), CliError> {
     let unpack_one = |nar: &NarHash, to: &std::path::Path| {
-        store::unpack(&store.open_nar(nar)?, to).map_err(|e| {
+        store.open_nar(nar)?.unpack(to).map_err(|e| {
             CliError::of(Code::Failed, &e).hint("name a directory that does not exist, on a disk with space")
         })
     };

@@ -40,7 +40,10 @@ impl Log {
             Err(e) => return Err(e.into()),
         };
         if context.json {
-            output::json("log", &serde_json::json!({ "action": action.to_string(), "log": String::from_utf8_lossy(&log) }))?;
+            output::json(
+                "log",
+                &serde_json::json!({ "action": action.to_string(), "log": String::from_utf8_lossy(&log) }),
+            )?;
         } else if self.raw || !std::io::stdout().is_terminal() {
             output::raw(&log)?;
         } else {

@@ -68,13 +68,17 @@ impl Run {
             let realiser = context.realiser(&store, how, display.observer());
             let realised = context.realise(&realiser, &evaluation)?;
             let outputs = wanted(&evaluation, &realised);
-            let output = outputs.iter().find(|o| o.is_main(&outputs));
+            let output = outputs.iter().find(|o| o.is_default()).or(outputs.first());
             let nar = output.ok_or_else(|| CliError::new(Code::NotFound, "it has no output"))?.nar;
             let archive = store.open_nar(&nar)?;
             let (path, wasm) = self.program(&archive, only.main.as_deref(), only_name(&evaluation, only))?;
             let builder = Builder::new(store.clone(), &std::env::current_exe()?);
             let compiling = || {
-                context.tell(&format!("{} {path} to machine code ({}), once", Style::Dim.paint("compiling"), bytes(wasm.len() as u64)));
+                context.tell(&format!(
+                    "{} {path} to machine code ({}), once",
+                    Style::Dim.paint("compiling"),
+                    bytes(wasm.len() as u64)
+                ));
             };
             let compiled = context.block_on(builder.modules().compiled(wasm, compiling))?;
             compiled.map_err(|e| {
@@ -110,8 +114,11 @@ impl Run {
                 None => match std::env::var(text) {
                     Ok(value) => (text.as_str(), value),
                     Err(_) => {
-                        return Err(CliError::new(Code::Usage, format!("the variable `{text}` is not set, or not text"))
-                            .hint(format!("give its value: --env {text}=VALUE")));
+                        return Err(CliError::new(
+                            Code::Usage,
+                            format!("the variable `{text}` is not set, or not text"),
+                        )
+                        .hint(format!("give its value: --env {text}=VALUE")));
                     }
                 },
             };
@@ -159,8 +166,11 @@ impl Run {
                 Some(wasm) => Ok((only.clone(), wasm)),
                 None => Err(CliError::new(Code::NotFound, format!("`{only}` is not a file"))),
             },
-            _ => Err(CliError::new(Code::NotFound, format!("`{}` does not say which program to run", self.attribute))
-                .hint(choices(&programs))),
+            _ => Err(CliError::new(
+                Code::NotFound,
+                format!("`{}` does not say which program to run", self.attribute),
+            )
+            .hint(choices(&programs))),
         }
     }
 }
@@ -172,9 +182,9 @@ fn only_name<'e>(evaluation: &'e node::eval::Evaluation, root: &node::eval::Root
 /// The executables of an output.
 fn programs(archive: &Archive) -> Vec<String> {
     let nodes = archive.index().walk(archive.bytes());
-    let executable = nodes.into_iter().filter(|(_, id)| {
-        matches!(archive.index().node_of(*id), Node::File { executable: true, .. })
-    });
+    let executable = nodes
+        .into_iter()
+        .filter(|(_, id)| matches!(archive.index().node_of(*id), Node::File { executable: true, .. }));
     executable.map(|(path, _)| String::from_utf8_lossy(&path).into_owned()).collect()
 }
 

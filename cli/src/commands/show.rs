@@ -30,23 +30,29 @@ impl Show {
         let id = target.known()?;
         let realisation = store.realisation(&id)?;
         let Some(action) = store.action(&id)? else {
-            return Err(CliError::new(Code::NotFound, format!("`{}` ({id}) was not built yet", target.label))
-                .hint(format!("build it: `assize build {}`", target.label)));
+            return Err(CliError::new(
+                Code::NotFound,
+                format!("`{}` ({id}) was not built yet", target.label),
+            )
+            .hint(format!("build it: `assize build {}`", target.label)));
         };
         let outputs: Value = realisation.iter().flat_map(|r| &r.outputs).map(|(name, output)| {
             json!({ "name": name.as_str(), "nar": output.nar.to_string(), "size": output.size, "present": store.contains(&output.nar) })
         }).collect();
         let described = describe(&action);
         if context.json {
-            output::json("show", &json!({
-                "action": id.to_string(),
-                "name": realisation.as_ref().map(|r| r.name.to_string()),
-                "derivation": realisation.as_ref().and_then(|r| r.derivation).map(|d| d.to_string()),
-                "finished": realisation.as_ref().map(|r| r.finished),
-                "millis": realisation.as_ref().map(|r| r.millis),
-                "what": described,
-                "outputs": outputs,
-            }))?;
+            output::json(
+                "show",
+                &json!({
+                    "action": id.to_string(),
+                    "name": realisation.as_ref().map(|r| r.name.to_string()),
+                    "derivation": realisation.as_ref().and_then(|r| r.derivation).map(|d| d.to_string()),
+                    "finished": realisation.as_ref().map(|r| r.finished),
+                    "millis": realisation.as_ref().map(|r| r.millis),
+                    "what": described,
+                    "outputs": outputs,
+                }),
+            )?;
             return Ok(ExitCode::SUCCESS);
         }
         let name = realisation.as_ref().map_or(target.label.clone(), |r| r.name.to_string());
@@ -79,10 +85,15 @@ fn inputs(action: &Action) -> Vec<(String, String)> {
 
 fn steps(action: &Action) -> Vec<String> {
     let Action::Build(build) = action else { return Vec::new() };
-    build.recipe.steps.iter().map(|step| {
-        let args: Vec<_> = step.args.iter().skip(1).map(String::as_str).collect();
-        format!("{} {}", step.run, args.join(" "))
-    }).collect()
+    build
+        .recipe
+        .steps
+        .iter()
+        .map(|step| {
+            let args: Vec<_> = step.args.iter().skip(1).map(String::as_str).collect();
+            format!("{} {}", step.run, args.join(" "))
+        })
+        .collect()
 }
 
 fn describe(action: &Action) -> Value {

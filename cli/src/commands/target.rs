@@ -28,8 +28,10 @@ pub(crate) fn find(
     if text.starts_with("act:") {
         return match store.find_prefix(text)? {
             Found::Action(action) => Ok(Target { label: text.into(), action: Some(action) }),
-            Found::Ambiguous { .. } => Err(CliError::new(Code::NotFound, format!("`{text}` is the beginning of several actions"))
-                .hint("give more of its characters")),
+            Found::Ambiguous { .. } => {
+                Err(CliError::new(Code::NotFound, format!("`{text}` is the beginning of several actions"))
+                    .hint("give more of its characters"))
+            }
             _ => Err(CliError::new(Code::NotFound, format!("no action `{text}` is known here"))
                 .hint("name an attribute instead, or build it first")),
         };

@@ -36,7 +36,9 @@ static ENGINE: LazyLock<Result<Engine, String>> = LazyLock::new(|| {
         .wasm_function_references(false)
         .wasm_wide_arithmetic(false)
         .wasm_custom_page_sizes(false)
-        .max_wasm_stack(WASM_STACK_BYTES);
+        .max_wasm_stack(WASM_STACK_BYTES)
+        // Never used, as nothing here is asynchronous, but it must not be the smaller one.
+        .async_stack_size(2 * WASM_STACK_BYTES);
     Engine::new(&config).map_err(|e| format!("{e:#}"))
 });
 

@@ -1,0 +1,161 @@
+//! The process that evaluates: it limits itself, reads a request, answers, and ends.
+//!
+//! ```text
+//! stdin: one Order as JSON      stdout: one answer (`wire.rs`)      stderr: lines, see `report`
+//! ```
+//!
+//! The evaluation has a thread of its own with a big stack. The other thread watches the parser,
+//! which can take exponential time, and writes the answer. Values are never dropped: the process
+//! ends instead, because dropping a deep value recurses.
+
+use std::{
+    io::{Read, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Pack, Request,
+    error::{At, EvalError, Fault},
+    run,
+    session::{Watch, clean},
+    wire,
+};
+
+/// What the parent writes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) request: Request,
+    pub(super) memory: u64,
+    pub(super) cpu_seconds: u64,
+    pub(super) answer_bytes: u64,
+}
+
+/// Longest order, in bytes: two paths and an attribute.
+pub(super) const ORDER_BYTES: u64 = 1 << 20;
+
+/// Stack of the evaluation. Only what is used of it is ever mapped.
+const STACK: usize = 256 << 20;
+
+/// What parsing one file may take. A megabyte takes about a second; more is backtracking.
+const PARSING: Duration = Duration::from_secs(10);
+
+/// How often the parser is watched.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// What a line on stderr that tells what is being done begins with.
+pub(super) const DOING: char = '\u{1d}';
+
+/// What a line on stderr that is output of `std.trace` begins with.
+pub(super) const TRACE: char = '\u{1e}';
+
+/// Longest output of one `std.trace`, in bytes.
+const TRACE_BYTES: usize = 16 << 10;
+
+/// Tells the parent what is being done, for the case that it kills this process.
+pub(super) fn report(doing: &str) {
+    say(DOING, doing);
+}
+
+/// Passes on what `std.trace` is given.
+pub(super) fn trace(text: &str) {
+    let end = (0..=TRACE_BYTES.min(text.len())).rev().find(|b| text.is_char_boundary(*b)).unwrap_or(0);
+    let dots = if end < text.len() { "…" } else { "" };
+    for line in format!("{}{dots}", &text[..end]).lines() {
+        say(TRACE, line);
+    }
+}
+
+fn say(kind: char, text: &str) {
+    let line = format!("{kind}{}\n", clean(text).replace('\n', " "));
+    // If nobody listens, there is nobody to tell.
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+}
+
+/// Runs this process as a worker: the command line calls it for a hidden subcommand.
+///
+/// `pack` hashes the archive of a source. Returns when the answer is written; then the process must
+/// end. Fails, with a code of 1, only if nobody takes the answer.
+pub fn worker(pack: Pack) -> ExitCode {
+    let (result, limit) = match order() {
+        Ok(order) => {
+            let limit = order.answer_bytes;
+            (evaluate(order, pack), limit)
+        }
+        Err(why) => (wire::encode(Err(Fault::Worker { why }.into()), u64::MAX), u64::MAX),
+    };
+    debug_assert!(result.len() as u64 <= limit.max(1 << 20));
+    let mut out = std::io::stdout().lock();
+    match out.write_all(&result).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Reads the order and puts its limits on this process.
+fn order() -> Result<Order, String> {
+    let mut text = Vec::new();
+    let stdin = std::io::stdin().lock();
+    stdin.take(ORDER_BYTES).read_to_end(&mut text).map_err(|e| e.to_string())?;
+    let order: Order = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    // At the first limit of processor time comes SIGXCPU, which says what it is about.
+    let both = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit.saturating_add(5)) };
+    let limits = [(Resource::Data, order.memory), (Resource::Cpu, order.cpu_seconds)];
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).map_err(|e| format!("cannot forbid core dumps: {e}"))?;
+    for (resource, limit) in limits {
+        setrlimit(resource, both(limit)).map_err(|e| format!("cannot limit {resource:?}: {e}"))?;
+    }
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| e.to_string())?;
+    Ok(order)
+}
+
+/// Evaluates on a thread with a big stack, while this one watches; returns the answer.
+fn evaluate(order: Order, pack: Pack) -> Vec<u8> {
+    let watch = Arc::new(Watch::reporting());
+    let limit = order.answer_bytes;
+    let (send, receive) = mpsc::sync_channel(1);
+    let panic = Arc::new(Mutex::new(String::new()));
+    let said = panic.clone();
+    std::panic::set_hook(Box::new(move |info| {
+        *said.lock().unwrap_or_else(PoisonError::into_inner) = clean(&info.to_string()).replace('\n', " ");
+    }));
+    let watched = watch.clone();
+    let spawned = thread::Builder::new().name("evaluation".into()).stack_size(STACK).spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(|| run::run(&order.request, pack, watched)));
+        let result = result.unwrap_or_else(|_| {
+            let message = panic.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Err(Fault::Panicked { message }.into())
+        });
+        // The other thread waits for this answer unless it has given one of its own.
+        let _ = send.send(wire::encode(result, limit));
+        // The end of this thread would drop what the evaluator keeps for it.
+        loop {
+            thread::park();
+        }
+    });
+    if let Err(e) = spawned {
+        return wire::encode(Err(Fault::Worker { why: e.to_string() }.into()), limit);
+    }
+    loop {
+        match receive.recv_timeout(GLANCE) {
+            Ok(answer) => return answer,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let fault = Fault::Panicked { message: "the evaluation ended without an answer".into() };
+                return wire::encode(Err(fault.into()), limit);
+            }
+        }
+        if let Some(file) = watch.parsing_longer_than(PARSING) {
+            let fault = Fault::SlowToParse { seconds: PARSING.as_secs() };
+            let error = EvalError { at: Some(At::file(file)), fault, trace: Vec::new() };
+            return wire::encode(Err(error), limit);
+        }
+    }
+}
