@@ -30,6 +30,7 @@ mod cargo;
 mod client;
 mod config;
 mod error;
+mod forward;
 mod http;
 mod npm;
 mod partial;

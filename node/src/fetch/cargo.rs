@@ -3,8 +3,10 @@
 //!
 //! cargo has no command that downloads one crate. `cargo info` (cargo 1.82) does it in passing: it
 //! brings that crate alone into cargo's cache, without its dependencies, checked against the
-//! registry's index, and builds nothing. The cache is also looked at first: a copy with the right
-//! hash is as good as any.
+//! registry's index, and builds nothing. It does not know yanked versions, which a pinned hash must
+//! survive: `cargo fetch` brings those, and the crate's dependencies with them, if a lock file says
+//! that they were chosen before. The cache is looked at first: a copy with the right hash is as
+//! good as any.
 
 use std::{
     env, fs,
@@ -38,9 +40,6 @@ pub(super) fn download(
     config: &Config,
     cancel: &AtomicBool,
 ) -> Result<(), FetchError> {
-    // An empty workspace, so that cargo does not look for one in the directories above.
-    let manifest = scratch.join("Cargo.toml");
-    fs::write(&manifest, "[workspace]\n").map_err(disk(&manifest))?;
     let package = format!("{name}@{version}");
     let client = Client {
         name: NAME,
@@ -50,7 +49,48 @@ pub(super) fn download(
         location: &format!("crate:{package}"),
         timeout: config.client_timeout,
     };
-    client.run(&["info", "--", &package], cancel).map(drop)
+    // An empty workspace, so that cargo does not look for one in the directories above.
+    write(scratch, "Cargo.toml", "[workspace]\n")?;
+    match client.run(&["info", "--", &package], cancel) {
+        Err(error @ FetchError::ClientFailed { .. }) => match locked(&client, name, version, cancel) {
+            Err(FetchError::ClientFailed { .. } | FetchError::ClientAnswer { .. }) => Err(error),
+            other => other,
+        },
+        other => other.map(drop),
+    }
+}
+
+/// Brings a crate that may be yanked, as the dependency of a package that has it in its lock file.
+fn locked(client: &Client, name: &str, version: &str, cancel: &AtomicBool) -> Result<(), FetchError> {
+    let manifest = format!(
+        "[workspace]\n[package]\nname = \"assize-fetch\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\
+         [lib]\npath = \"lib.rs\"\n\
+         [dependencies]\n{name} = {{ version = \"={version}\", default-features = false }}\n"
+    );
+    write(client.dir, "Cargo.toml", &manifest)?;
+    write(client.dir, "lib.rs", "")?;
+    let metadata = client.run(&["metadata", "--no-deps", "--format-version", "1"], cancel)?;
+    let source = registry(&metadata).ok_or(FetchError::ClientAnswer { client: NAME, what: "registry" })?;
+    let lock = format!(
+        "version = 3\n\
+         [[package]]\nname = \"assize-fetch\"\nversion = \"0.0.0\"\ndependencies = [\"{name}\"]\n\
+         [[package]]\nname = \"{name}\"\nversion = \"{version}\"\nsource = \"{source}\"\n"
+    );
+    write(client.dir, "Cargo.lock", &lock)?;
+    client.run(&["fetch"], cancel).map(drop)
+}
+
+/// How cargo names the registry that a dependency without one comes from.
+fn registry(metadata: &str) -> Option<String> {
+    let metadata: serde_json::Value = serde_json::from_str(metadata).ok()?;
+    let source = metadata["packages"][0]["dependencies"][0]["source"].as_str()?;
+    let plain = source.chars().all(|c| c.is_ascii_graphic() && !['"', '\\'].contains(&c));
+    plain.then(|| source.to_owned())
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> Result<(), FetchError> {
+    let path = dir.join(name);
+    fs::write(&path, text).map_err(disk(&path))
 }
 
 /// What cargo calls the archive of a crate.

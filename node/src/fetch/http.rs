@@ -19,14 +19,19 @@ use std::{
 
 use ureq::{
     Agent, Body, ProxyProtocol,
-    http::{HeaderMap, Request, Response, StatusCode, Uri, header, uri::PathAndQuery},
+    http::{HeaderMap, Request, Response, StatusCode, Uri, header},
     tls::{RootCerts, TlsConfig},
+    unversioned::{
+        resolver::DefaultResolver,
+        transport::{Connector, DefaultConnector},
+    },
 };
 use url::Url;
 
 use super::{
     Config, Progress, STALL_BYTES,
     error::{FetchError, quote},
+    forward::Forward,
     partial::{Partial, TICK, check},
     proxy::Proxies,
 };
@@ -179,7 +184,7 @@ impl Client {
         };
         let timeout = Some(self.stall_timeout);
         let tls = TlsConfig::builder().root_certs(self.roots.clone()).disable_verification(self.trusts(url));
-        let agent: Agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(through)
@@ -191,8 +196,14 @@ impl Client {
             .timeout_per_read(timeout)
             .timeout_per_write(timeout)
             .user_agent(concat!("assize/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+            .build();
+        let agent = match &forwarder {
+            Some(_) => {
+                let forward = Forward { origin: format!("http://{}", authority(url)) };
+                Agent::with_parts(config, DefaultConnector::new().chain(forward), DefaultResolver::default())
+            }
+            None => config.new_agent(),
+        };
         let mut request = Request::get(target(url, forwarder.as_ref()).map_err(failed)?)
             .header(header::ACCEPT, get.accept)
             .header(header::ACCEPT_ENCODING, "identity");
@@ -522,21 +533,18 @@ fn redirect(url: &Url, response: &Response<Body>) -> Result<Option<Url>, FetchEr
     Ok(Some(next))
 }
 
-/// What is asked for: the URL itself or, if a proxy is to forward the request, a URI that goes to the
-/// proxy and has the whole URL as its path (RFC 9112 §3.2.2).
+/// Whom to ask for what: the URL without login and fragment or, if a proxy is to forward the request,
+/// its path and query at the proxy.
 fn target(url: &Url, forwarder: Option<&ureq::Proxy>) -> Result<Uri, ureq::Error> {
-    let mut plain = url.clone();
-    plain.set_fragment(None);
-    let _ = plain.set_username("");
-    let _ = plain.set_password(None);
-    let Some(proxy) = forwarder else {
-        return plain.as_str().parse::<Uri>().map_err(|e| ureq::Error::Http(e.into()));
+    let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let text = match forwarder {
+        None => format!("{}://{}{path}", url.scheme(), authority(url)),
+        Some(proxy) => {
+            let scheme = if proxy.protocol() == ProxyProtocol::Https { "https" } else { "http" };
+            format!("{scheme}://{}:{}{path}", proxy.host(), proxy.port())
+        }
     };
-    let path: PathAndQuery =
-        plain.as_str().parse().map_err(|e: ureq::http::uri::InvalidUri| ureq::Error::Http(e.into()))?;
-    let scheme = if proxy.protocol() == ProxyProtocol::Https { "https" } else { "http" };
-    let uri = Uri::builder().scheme(scheme).authority(format!("{}:{}", proxy.host(), proxy.port()));
-    uri.path_and_query(path).build().map_err(ureq::Error::Http)
+    text.parse::<Uri>().map_err(|e| ureq::Error::Http(e.into()))
 }
 
 fn authority(url: &Url) -> String {

@@ -268,7 +268,7 @@ impl Hasher {
 mod tests {
     use super::*;
 
-    const NEVER: AtomicBool = AtomicBool::new(false);
+    static NEVER: AtomicBool = AtomicBool::new(false);
 
     #[test]
     fn bytes_survive_and_are_hashed_once_whole() {
