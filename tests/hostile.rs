@@ -37,10 +37,8 @@ fn fails(sandbox: &Sandbox, code: i32, says: &[&str]) {
 
 #[test]
 fn loops_end_at_the_time_limit() {
-    let sandbox = sandbox(
-        "(memory (export \"memory\") 1) (func (export \"_start\") (loop (br 0)))",
-        "seconds: 1",
-    );
+    let sandbox =
+        sandbox("(memory (export \"memory\") 1) (func (export \"_start\") (loop (br 0)))", "seconds: 1");
     fails(&sandbox, 101, &["took longer than 1 s"]);
 }
 
@@ -65,10 +63,8 @@ fn memory_bombs_end_at_the_memory_limit() {
 
 #[test]
 fn a_memory_that_begins_too_large() {
-    let sandbox = sandbox(
-        "(memory (export \"memory\") 65536) (func (export \"_start\"))",
-        "memory: 64 * 1024 * 1024",
-    );
+    let sandbox =
+        sandbox("(memory (export \"memory\") 65536) (func (export \"_start\"))", "memory: 64 * 1024 * 1024");
     fails(&sandbox, 100, &["the memory limit of 67108864 bytes"]);
 }
 
@@ -258,10 +254,8 @@ fn pointers_outside_of_memory_are_an_error_for_the_guest() {
 
 #[test]
 fn a_killed_worker_is_an_error_and_nothing_is_left() {
-    let sandbox = sandbox(
-        "(memory (export \"memory\") 1) (func (export \"_start\") (loop (br 0)))",
-        "seconds: 60",
-    );
+    let sandbox =
+        sandbox("(memory (export \"memory\") 1) (func (export \"_start\") (loop (br 0)))", "seconds: 60");
     let mut child = sandbox.command(["build"]).spawn().expect("the program starts");
     let worker = loop {
         let children = format!("/proc/{0}/task/{0}/children", child.id());

@@ -21,9 +21,9 @@ fn verdict(path: &Path) -> Option<String> {
     let bytes = fs::read(path).unwrap();
     let result = match path.extension()?.to_str()? {
         "nar" => Index::read(&bytes).map(drop).map_err(|e| chain(&e)),
-        "drv" => Derivation::from_bytes(&bytes)
-            .map(|d| assert_eq!(d.to_bytes(), bytes))
-            .map_err(|e| chain(&e)),
+        "drv" => {
+            Derivation::from_bytes(&bytes).map(|d| assert_eq!(d.to_bytes(), bytes)).map_err(|e| chain(&e))
+        }
         "act" => Action::from_bytes(&bytes).map(|a| assert_eq!(a.to_bytes(), bytes)).map_err(|e| chain(&e)),
         _ => return None,
     };

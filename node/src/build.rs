@@ -46,7 +46,7 @@ pub use errno::Abort;
 pub use frames::FrameError;
 pub use job::{Failure, Usage};
 pub use limits::Limits;
-pub use modules::{ModuleError, Modules, unused};
+pub use modules::{ModuleError, Modules};
 pub use worker::{compile, main as worker_main};
 
 pub(crate) use aot::load as load_compiled;

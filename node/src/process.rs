@@ -16,11 +16,6 @@ pub(crate) fn limit_self(memory: u64) {
     lower(Resource::Core, 0);
 }
 
-/// Lowers the CPU seconds that this process may use.
-pub(crate) fn limit_cpu(seconds: u64) {
-    lower(Resource::Cpu, seconds);
-}
-
 fn lower(resource: Resource, to: u64) {
     let Rlimit { maximum, .. } = getrlimit(resource);
     let to = maximum.map_or(to, |maximum| to.min(maximum));

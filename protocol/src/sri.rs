@@ -6,9 +6,9 @@ use std::{fmt, str::FromStr};
 /// A hash function that a fetch may be pinned with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
-    /// SHA-256: crates.io and PyPI publish it.
+    /// SHA-256: the registries of Rust and Python publish it.
     Sha256,
-    /// SHA-512: npm publishes it.
+    /// SHA-512: the registry of npm publishes it.
     Sha512,
     /// BLAKE3-256.
     Blake3,

@@ -233,9 +233,9 @@ pub fn repository() -> PathBuf {
 ///
 /// When it cannot be made.
 pub fn cache() -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"))
-    });
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     let cache = base.unwrap_or_else(std::env::temp_dir).join("assize-tests");
     fs::create_dir_all(&cache).expect("a cache directory");
     cache

@@ -127,7 +127,23 @@ fn store(context: &Context) -> Vec<Check> {
             );
             checks.push(Check::not(State::Bad, "store", error.to_string(), remedy));
         }
-        Ok(_) => checks.push(Check::good("store", context.home.display().to_string())),
+        Ok(store) => match store.usage() {
+            Ok(usage) => checks.push(Check::good(
+                "store",
+                format!(
+                    "{}: {} archives, {}",
+                    context.home.display(),
+                    usage.nars.files,
+                    bytes(usage.bytes())
+                ),
+            )),
+            Err(error) => checks.push(Check::not(
+                State::Bad,
+                "store",
+                error.to_string(),
+                "look at the store with `assize store verify`",
+            )),
+        },
     }
     if let Some(free) = free_space(&context.home) {
         checks.push(if free >= SPACE {

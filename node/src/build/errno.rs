@@ -4,12 +4,11 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 #[allow(missing_docs, reason = "the names are POSIX's")]
-pub enum Errno {
+pub(crate) enum Errno {
     Badf = 8,
     Exist = 20,
     Fault = 21,
     Inval = 28,
-    Io = 29,
     Isdir = 31,
     Loop = 32,
     Mfile = 33,
@@ -18,8 +17,6 @@ pub enum Errno {
     Notdir = 54,
     Notempty = 55,
     Notsock = 57,
-    Notsup = 58,
-    Overflow = 61,
     Perm = 63,
     Rofs = 69,
     Spipe = 70,
@@ -29,7 +26,7 @@ pub enum Errno {
 
 /// Why a call of the guest did not succeed: an error that it may handle, or the end of the build.
 #[derive(Debug)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// The guest gets this error and goes on.
     Errno(Errno),
     /// The build ends: what happened depends on this machine, so the guest must not see it.

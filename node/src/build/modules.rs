@@ -5,7 +5,7 @@
 //! its digest lies beside it, and the digest is compared once in each process that uses it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
     process::Stdio,
@@ -94,8 +94,9 @@ impl Modules {
         let digest = path.with_extension("b3");
         if intact(&path, &digest) {
             // The time of last use is what old modules are collected by; losing it is no harm.
-            let now = SystemTime::now();
-            let _ = fs::File::open(&digest).and_then(|file| file.set_modified(now));
+            for file in [&path, &digest] {
+                let _ = fs::File::open(file).and_then(|file| file.set_modified(SystemTime::now()));
+            }
             return Ok(path);
         }
         compiling();
@@ -156,18 +157,4 @@ fn intact(path: &Path, digest: &Path) -> bool {
         Ok(hasher) => hasher.finalize().to_hex().as_str() == expected,
         Err(_) => false,
     }
-}
-
-/// The modules of a set of paths in `directory` that nothing used for `age`.
-pub fn unused(directory: &Path, age: Duration) -> io::Result<HashSet<PathBuf>> {
-    let mut found = HashSet::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let old = entry.metadata()?.modified()?.elapsed().is_ok_and(|since| since >= age);
-        if entry.path().extension().is_some_and(|e| e == "b3") && old {
-            found.insert(entry.path());
-            found.insert(entry.path().with_extension("cwasm"));
-        }
-    }
-    Ok(found)
 }

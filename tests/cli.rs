@@ -1,0 +1,383 @@
+//! The program as its user meets it: what it says, what it exits with, what it does to the store.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    time::Duration,
+};
+
+use tests::{Sandbox, repository, said_to};
+
+/// A project with stage 0's `files` tool and that body of an object.
+fn sandbox(body: &str) -> Sandbox {
+    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_assize"));
+    let seed = repository().join("packages/stage0/seeds/files.wasm");
+    sandbox.write("files.wasm", fs::read(seed).expect("the seed"));
+    project(&sandbox, body);
+    sandbox
+}
+
+fn project(sandbox: &Sandbox, body: &str) {
+    sandbox.write(
+        "build.jsonnet",
+        format!(
+            "local assize = import 'assize.libsonnet';
+             local files = assize.source('files.wasm');
+             local write(name, text, more={{}}) = assize.derivation({{
+               name: name, inputs: {{ files: files }},
+               steps: [{{ run: '/in/files', args: ['files', 'write', '--json-field', 'text', '/out/text'] }}],
+               stdin: {{ text: text }},
+             }} + more);
+             local join(name, parts) = assize.derivation({{
+               name: name,
+               inputs: {{ files: files }} + {{ ['p' + i]: parts[i] for i in std.range(0, std.length(parts) - 1) }},
+               steps: [{{
+                 run: '/in/files',
+                 args: ['files', 'concat', '/out/text'] + ['/in/p%d/text' % i for i in std.range(0, std.length(parts) - 1)],
+               }}],
+             }});
+             {{ {body} }}"
+        ),
+    );
+}
+
+#[test]
+fn builds_once_and_the_same_everywhere() {
+    let body = "a: write('a', 'hello\\n')";
+    let (one, other) = (sandbox(body), sandbox(body));
+    let nar = one.build("a");
+    assert_eq!(one.cat(&nar, "text"), "hello\n");
+    assert_eq!(one.executed("a"), [""; 0]);
+    assert_eq!(other.build("a"), nar, "another directory, another store, another time");
+    assert_eq!(other.ok(["build", "a", "--check", "3", "-q"]).split(' ').next(), Some(nar.as_str()));
+}
+
+#[test]
+fn only_what_changed_is_built_and_equal_outputs_stop_the_change() {
+    let sandbox = sandbox("all: join('all', [write('a', '1'), write('b', '2')])");
+    assert_eq!(sandbox.executed("all"), ["a", "all", "b"]);
+    project(&sandbox, "all: join('all', [write('a', '1'), write('b', '3')])");
+    assert_eq!(sandbox.executed("all"), ["all", "b"]);
+    // Another environment is another action of `a`, with the same output: `all` is not built.
+    project(&sandbox, "all: join('all', [write('a', '1', { env: { X: '1' } }), write('b', '3')])");
+    assert_eq!(sandbox.executed("all"), ["a"]);
+    // A name cannot change an output.
+    project(&sandbox, "all: join('other', [write('a', '1', { env: { X: '1' } }), write('c', '3')])");
+    assert_eq!(sandbox.executed("all"), [""; 0]);
+}
+
+#[test]
+fn what_was_collected_is_made_again_when_it_is_needed() {
+    let sandbox = sandbox("all: join('all', [write('a', '1'), write('b', '2')]), a: write('a', '1')");
+    let all = sandbox.build("all");
+    sandbox.ok(["store", "pin", "kept", "a"]);
+    sandbox.ok(["store", "gc"]);
+    assert_eq!(sandbox.run(["nar", "ls", &all]).code, 4);
+    let kept = sandbox.json(&["store", "pins"])["kept"][0].as_str().expect("a pin").to_owned();
+    assert_eq!(sandbox.cat(&kept, "text"), "1");
+    assert_eq!(sandbox.executed("all"), ["all", "b"], "`a` was kept");
+    sandbox.ok(["store", "verify"]);
+}
+
+#[test]
+fn output_is_unpacked_and_never_over_something() {
+    let sandbox = sandbox("a: write('a', 'hello\\n')");
+    sandbox.ok(["build", "a", "-o", "result"]);
+    assert_eq!(fs::read_to_string(sandbox.project().join("result/text")).expect("a file"), "hello\n");
+    sandbox.fails(&["build", "a", "-o", "result"], 1, &["hint: "]);
+}
+
+#[test]
+fn store_travels_as_a_file_and_damage_is_found() {
+    let (one, other) = (sandbox("a: write('a', 'hello\\n')"), sandbox("a: write('a', 'hello\\n')"));
+    let nar = one.build("a");
+    one.ok(["store", "export", "a", "-o", "bundle"]);
+    let bundle = one.project().join("bundle");
+    other.ok(["store", "import", bundle.to_str().expect("a path")]);
+    assert_eq!(other.cat(&nar, "text"), "hello\n");
+    // An import is somebody else's word: it is not taken for a build of one's own.
+    assert_eq!(other.executed("a"), ["a"]);
+    let mut bytes = fs::read(&bundle).expect("the bundle");
+    let at = bytes.windows(6).position(|w| w == b"hello\n").expect("the text");
+    bytes[at] ^= 1;
+    other.write("bad", bytes);
+    other.fails(&["store", "import", "bad"], 102, &["hint: "]);
+
+    let data = one.json(&["nar", "hash", "files.wasm"]);
+    let hex = one.json(&["store", "verify"]);
+    assert_eq!(hex["damaged"].as_array().map(Vec::len), Some(0));
+    let hex = data["hex"].as_str().expect("digits");
+    let file = one.home().join("cas").join(&hex[..2]).join(format!("{}.nar", &hex[2..]));
+    let mut permissions = fs::metadata(&file).expect("the archive").permissions();
+    #[allow(clippy::permissions_set_readonly_false, reason = "a file of this test")]
+    permissions.set_readonly(false);
+    fs::set_permissions(&file, permissions).expect("permissions");
+    let mut bytes = fs::read(&file).expect("the archive");
+    let last = bytes.len() - 100;
+    bytes[last] ^= 1;
+    fs::write(&file, bytes).expect("the archive");
+    one.fails(&["store", "verify"], 21, &["--repair"]);
+    one.ok(["store", "verify", "--repair"]);
+    one.ok(["store", "verify"]);
+    assert_eq!(one.build("a"), nar, "the source is taken anew");
+}
+
+#[test]
+fn index_is_built_anew() {
+    let sandbox = sandbox("a: write('a', 'hello\\n')");
+    sandbox.build("a");
+    fs::remove_dir_all(sandbox.home().join("index")).expect("the index");
+    assert_eq!(sandbox.executed("a"), [""; 0]);
+    sandbox.ok(["store", "reindex"]);
+    assert_eq!(sandbox.executed("a"), [""; 0]);
+}
+
+#[test]
+fn bad_input_has_a_cause_a_hint_and_an_exit_code() {
+    let sandbox = sandbox("a: write('a', 'x'), broken: error 'not this one'");
+    // Selecting an attribute evaluates only that.
+    sandbox.build("a");
+    sandbox.fails(&["build", "b"], 4, &["`b`", "hint: "]);
+    sandbox.fails(&["build", "broken"], 3, &["build.jsonnet:", "not this one"]);
+    sandbox.fails(&["build", "a", "-f", "nowhere"], 4, &["nowhere", "hint: "]);
+    sandbox.fails(&["log", "act:aaaa"], 4, &["act:aaaa", "hint: "]);
+    assert_eq!(sandbox.run(["build", "--no-such-flag"]).code, 2);
+
+    let evaluates = |body: &str, code: i32, says: &[&str]| {
+        sandbox.write("x.jsonnet", format!("local assize = import 'assize.libsonnet';\n{body}"));
+        sandbox.fails(&["build", "-f", "x.jsonnet"], code, says);
+    };
+    evaluates("{ a: ", 3, &["x.jsonnet:2:"]);
+    evaluates("local a = b, b = a; a", 3, &["recursion"]);
+    evaluates("import '/etc/passwd'", 3, &["x.jsonnet:2:", "/etc/passwd"]);
+    evaluates("import '../../../../etc/passwd'", 3, &["x.jsonnet:2:"]);
+    evaluates("importstr 'nowhere.txt'", 3, &["nowhere.txt"]);
+    evaluates("assize.derivation({ name: 'x', stepz: [] })", 3, &["stepz", "steps"]);
+    evaluates("assize.derivation({ name: 'x', steps: [] })", 3, &["at least one step"]);
+    evaluates("assize.source('nowhere')", 3, &["nowhere"]);
+    evaluates("assize.source('..')", 3, &["hint: "]);
+    evaluates(
+        "assize.fetch({ url: 'ftp://example.org/x', hash: 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' })",
+        3,
+        &["ftp://"],
+    );
+    evaluates("assize.fetch({ url: 'https://example.org/x', hash: 'md5-xyz' })", 3, &["sha256"]);
+    // A cycle through two derivations.
+    evaluates(
+        "local d(name, x) = assize.derivation({ name: name, inputs: { x: x }, steps: [{ run: '/in/x', args: [] }] });
+         { local s = self, a: d('a', s.b), b: d('b', s.a) }",
+        3,
+        &["recursion"],
+    );
+    sandbox.ok(["store", "verify"]);
+}
+
+/// Serves `content` to every request until the test is over.
+fn serve(content: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten().take(16) {
+            let mut stream = stream;
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+            let _ = stream.read(&mut [0; 4096]);
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len());
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(content));
+        }
+    });
+    port
+}
+
+#[test]
+fn fetched_files_are_what_their_hash_says() {
+    let port = serve(b"hello\n");
+    let fetch = |hash: &str| {
+        format!("f: assize.fetch({{ name: 'f', url: 'http://127.0.0.1:{port}/x', hash: '{hash}' }})")
+    };
+    let good = "sha256-WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=";
+    let sandbox = sandbox(&fetch("sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="));
+    sandbox.fails(&["build", "f"], 102, &["expected sha256-47DE", good, "hint: "]);
+    project(&sandbox, &fetch(good));
+    let nar = sandbox.build("f");
+    assert_eq!(sandbox.cat(&nar, ""), "hello\n");
+    // What is in the store is not fetched again.
+    assert_eq!(sandbox.ok(["build", "f", "--offline", "-q"]).split(' ').next(), Some(nar.as_str()));
+    sandbox.ok(["store", "gc"]);
+    sandbox.fails(&["build", "f", "--offline"], 1, &["offline"]);
+}
+
+#[test]
+fn failures_say_which_step_and_keep_what_was_asked_for() {
+    let sandbox = sandbox(
+        "bad: assize.derivation({
+           name: 'bad', inputs: { files: files },
+           steps: [
+             { run: '/in/files', args: ['files', 'write', '--json-field', 'text', '/build/left'] },
+             { run: '/in/files', args: ['files', 'copy', '/in/missing', '/out/x'] },
+           ],
+           stdin: { text: 'look at me' },
+         })",
+    );
+    let said = sandbox.fails(
+        &["build", "bad"],
+        100,
+        &["step 2 (`files`) exited with code 1", "/in/missing", "assize log act:"],
+    );
+    let action = said.err.split('`').find_map(|part| part.strip_prefix("assize log ")).expect("a command");
+    assert!(sandbox.ok(["log", action]).contains("/in/missing"));
+    assert!(sandbox.ok(["log", "bad"]).contains("/in/missing"));
+    sandbox.fails(&["build", "bad", "--keep-failed", "kept"], 100, &["kept"]);
+    assert_eq!(
+        fs::read_to_string(sandbox.project().join("kept/bad/build/left")).expect("the file"),
+        "look at me"
+    );
+}
+
+#[test]
+fn terminals_and_readers_of_json_are_safe_from_logs() {
+    let sandbox = sandbox(
+        "bad: assize.derivation({
+           name: 'bad', inputs: { files: files },
+           steps: [{ run: '/in/files', args: ['files', '\\u001b[31mred\\u0007'] }],
+         })",
+    );
+    let said = sandbox.run(["build", "bad"]);
+    assert!(!said.err.contains('\u{1b}') && !said.err.contains('\u{7}'), "{:?}", said.err);
+    let said = sandbox.run(["build", "bad", "--json"]);
+    assert_eq!(said.code, 100);
+    let last = said.err.lines().last().expect("an error");
+    let error: serde_json::Value = serde_json::from_str(last).expect("JSON");
+    assert_eq!((&error["v"], &error["kind"]), (&1.into(), &"error".into()));
+    assert_eq!(error["data"]["code"], 100);
+}
+
+#[test]
+fn programs_get_what_is_granted_and_no_more() {
+    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_assize"));
+    let cat = "(module
+      (import \"wasi_snapshot_preview1\" \"fd_read\" (func $read (param i32 i32 i32 i32) (result i32)))
+      (import \"wasi_snapshot_preview1\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))
+      (import \"wasi_snapshot_preview1\" \"environ_sizes_get\" (func $env (param i32 i32) (result i32)))
+      (import \"wasi_snapshot_preview1\" \"fd_prestat_get\" (func $prestat (param i32 i32) (result i32)))
+      (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $exit (param i32)))
+      (memory (export \"memory\") 1)
+      (data (i32.const 0) \"\\20\\00\\00\\00\\00\\10\\00\\00\")
+      (func (export \"_start\")
+        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 4)))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (drop (call $env (i32.const 16) (i32.const 20)))
+        (call $exit (i32.add
+          (i32.mul (i32.load (i32.const 16)) (i32.const 10))
+          (i32.eqz (call $prestat (i32.const 3) (i32.const 24)))))))";
+    sandbox.write("x.wat", cat).write("x.wasm", wat::parse_str(cat).expect("the test's own module"));
+    let seed = repository().join("packages/stage0/seeds/files.wasm");
+    sandbox.write("files.wasm", fs::read(seed).expect("the seed")).write(
+        "build.jsonnet",
+        "local assize = import 'assize.libsonnet';
+         { x: assize.derivation({
+             name: 'x', inputs: { x: assize.source('x.wasm'), files: assize.source('files.wasm') },
+             steps: [{ run: '/in/files', args: ['files', 'copy', '/in/x', '/out/bin/x.wasm'] }],
+         }) }",
+    );
+    // The exit code tells: ten for each variable, one for a directory.
+    let run = |args: &[&str]| {
+        let said = said_to(sandbox.command(["run", "-q", "x"].iter().chain(args)), b"through");
+        assert_eq!(said.out, "through");
+        said.code
+    };
+    assert_eq!(run(&[]), 0, "nothing is granted");
+    assert_eq!(run(&["--env", "A=1", "--env", "B=2"]), 20);
+    assert_eq!(run(&["--dir", "."]), 1);
+    assert_eq!(run(&["--dir", ".=/work:ro", "--env", "A=1"]), 11);
+    sandbox.fails(&["run", "x", "--dir", "nowhere"], 4, &["nowhere", "hint: "]);
+    sandbox.fails(&["run", "x", "--env", "NOT_SET_ANYWHERE"], 2, &["NOT_SET_ANYWHERE", "hint: "]);
+    sandbox.fails(&["run", "x", "--program", "bin/y"], 4, &["bin/y", "bin/x.wasm"]);
+}
+
+#[test]
+fn two_commands_take_turns() {
+    let sandbox = sandbox("a: write('a', 'hello\\n'), b: write('b', 'hello\\n')");
+    let children: Vec<_> = ["a", "b", "a", "b"]
+        .iter()
+        .map(|attribute| sandbox.command(["build", attribute]).spawn().expect("the program starts"))
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().expect("a process");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    sandbox.ok(["store", "verify"]);
+}
+
+#[test]
+fn killing_a_build_at_any_instant_loses_nothing() {
+    let parts: Vec<_> = (0..24).map(|n| format!("write('p{n}', '{n}')")).collect();
+    let sandbox = sandbox(&format!("all: join('all', [{}])", parts.join(", ")));
+    let mut known = 0;
+    for n in 0..25 {
+        let mut child = sandbox.command(["build", "all"]).spawn().expect("the program starts");
+        std::thread::sleep(Duration::from_millis(15 + 13 * n % 170));
+        let _ = child.kill();
+        let _ = child.wait();
+        let now = sandbox.json(&["store", "ls"]).as_array().map_or(0, Vec::len);
+        assert!(now >= known, "{known} builds were known before the kill, {now} after");
+        known = now;
+    }
+    let nar = sandbox.build("all");
+    assert_eq!(sandbox.cat(&nar, "text").len(), 10 + 28);
+    sandbox.ok(["store", "verify"]);
+}
+
+#[test]
+fn archives_without_a_store() {
+    let sandbox = sandbox("a: 1");
+    sandbox.write("tree/a", "hello").write("tree/d/b", "");
+    let nar = sandbox.command(["nar", "dump", "tree"]).output().expect("the program starts").stdout;
+    sandbox.write("tree.nar", &nar);
+    sandbox.ok(["nar", "restore", "tree.nar", "again"]);
+    assert_eq!(sandbox.ok(["nar", "hash", "tree"]), sandbox.ok(["nar", "hash", "again"]));
+    let hex = sandbox.ok(["nar", "hash", "--hex", "tree"]);
+    assert_eq!(hex.trim(), protocol::id::NarHash::of(&nar).to_hex());
+    assert_eq!(sandbox.ok(["nar", "ls", "tree.nar", "d"]).lines().count(), 2);
+    assert_eq!(sandbox.ok(["nar", "cat", "tree.nar", "a"]), "hello");
+    sandbox.write("cut.nar", &nar[..nar.len() - 8]);
+    sandbox.fails(&["nar", "ls", "cut.nar"], 1, &["byte"]);
+    sandbox.fails(&["nar", "cat", "tree.nar", "nowhere"], 4, &["nowhere"]);
+    assert!(!sandbox.home().exists(), "no store was made");
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let sandbox = sandbox("a: write('a', 'x')");
+    for command in ["build", "run", "eval", "show", "log", "store", "nar", "doctor", "completions", "man"] {
+        let help = sandbox.ok([command, "--help"]);
+        assert!(help.contains("Usage: assize"), "{command}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(sandbox.ok(["completions", shell]).contains("assize"));
+    }
+    assert!(sandbox.ok(["man"]).contains("assize"));
+    sandbox.ok(["man", "pages"]);
+    assert!(sandbox.project().join("pages/assize-build.1").exists());
+    sandbox.ok(["doctor"]);
+    assert!(sandbox.json(&["doctor"]).as_array().is_some_and(|checks| checks.len() >= 8));
+    sandbox.build("a");
+    assert!(sandbox.ok(["show", "a"]).contains("act:"));
+    assert_eq!(sandbox.json(&["show", "a"])["what"]["kind"], "build");
+    assert!(sandbox.ok(["eval", "a"]).contains("drv:"));
+    assert_eq!(sandbox.ok(["eval", "--list"]).lines().count(), 1);
+    assert_eq!(sandbox.ok(["build", "a", "--dry-run"]).trim(), "present   a");
+    assert!(sandbox.json(&["store", "df"])["archives"]["files"].as_u64().is_some_and(|n| n >= 2));
+}
+
+#[test]
+fn configuration_is_read_and_checked() {
+    let sandbox = sandbox("a: write('a', 'x')");
+    sandbox.configure("{ jobs: 1, limits: { seconds: 60 }, fetch: { offline: true } }");
+    sandbox.build("a");
+    sandbox.configure("{ job: 1 }");
+    sandbox.fails(&["build", "a"], 3, &["job", "config.jsonnet"]);
+    sandbox.configure("{ jobs: 0 }");
+    sandbox.fails(&["build", "a"], 3, &["jobs"]);
+}

@@ -1,0 +1,154 @@
+//! Real software: the package set, built from source by compilers that are wasm.
+//!
+//! clang is fetched and compiled to machine code once, into a directory that lasts; everything
+//! else is built in a store of each test's own.
+
+use std::{fs, sync::OnceLock};
+
+use tests::{Sandbox, cache, copy, repository, said_to};
+
+/// A store with clang in it, which all tests begin with a copy of.
+fn warm() -> &'static std::path::Path {
+    static WARM: OnceLock<std::path::PathBuf> = OnceLock::new();
+    WARM.get_or_init(|| {
+        let home = cache().join("home");
+        for client in ["npm", "pip", "cargo"] {
+            let found = std::process::Command::new(client).arg("--version").output();
+            assert!(found.is_ok(), "{client} not found: these tests fetch packages with npm, pip and cargo");
+        }
+        let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_assize")).with_home(&home);
+        // An object, and not clang alone: so it is compiled to machine code as well.
+        sandbox.ok(["build", "-f", &packages(), "hello", "clang", "sysroot"]);
+        home
+    })
+}
+
+fn packages() -> String {
+    repository().join("packages").to_string_lossy().into_owned()
+}
+
+/// A store with clang and nothing else that was built with it.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_assize"));
+    copy(warm(), sandbox.home());
+    sandbox
+}
+
+fn build(sandbox: &Sandbox, attribute: &str) -> String {
+    let data = sandbox.json(&["build", "-f", &packages(), attribute]);
+    data[0]["nar"].as_str().expect("a hash").to_owned()
+}
+
+#[test]
+fn lua_runs_and_builds() {
+    let sandbox = sandbox();
+    let packages = packages();
+    build(&sandbox, "lua");
+    let lua = |script: &str| sandbox.ok(["run", "-q", "-f", &packages, "lua", "--", "-e", script]);
+    assert_eq!(lua("print(_VERSION)"), "Lua 5.4\n");
+    // Errors are exceptions of wasm.
+    assert_eq!(lua("print(pcall(error, 'thrown', 0))"), "false\tthrown\n");
+    let primes = build(&sandbox, "primes");
+    assert!(sandbox.cat(&primes, "primes.txt").starts_with("2 3 5 7 11 13 17 19 23 29\n31 "));
+    assert!(sandbox.ok(["log", "-f", &packages, "primes"]).starts_with("168 primes up to 1000"));
+}
+
+#[test]
+fn zlib_compresses_as_others_do() {
+    let sandbox = sandbox();
+    let packages = packages();
+    build(&sandbox, "minigzip");
+    let text = "assize ".repeat(1000);
+    let command =
+        |args: &[&str]| sandbox.command(["run", "-q", "-f", &packages, "minigzip"].iter().chain(args));
+    let compressed = command(&[]);
+    let said = {
+        let mut command = compressed;
+        let mut file = tempfile::tempfile().expect("a file");
+        std::io::Write::write_all(&mut file, text.as_bytes()).expect("a file");
+        std::io::Seek::rewind(&mut file).expect("a file");
+        command.stdin(file);
+        command.output().expect("the program starts")
+    };
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert!(said.stdout.len() < 100);
+    assert_eq!(said_to(command(&["--", "-d"]), &said.stdout).out, text);
+    let damaged = said_to(command(&["--", "-d"]), &said.stdout[..50]);
+    assert_eq!((damaged.code, damaged.err.trim()), (1, "minigzip: the input ends early"));
+}
+
+#[test]
+fn sqlite_answers() {
+    let sandbox = sandbox();
+    let packages = packages();
+    build(&sandbox, "sqlite");
+    let query = |database: &str, statements: &str| {
+        let args = ["run", "-q", "-f", &packages, "sqlite", "--dir", ".", "--", database, statements];
+        sandbox.ok(args)
+    };
+    assert_eq!(query(":memory:", "select 6 * 7, 'x' || 'y'"), "42|xy\n");
+    query("t.db", "create table t(a, b); insert into t values (1, 'one'), (2, 'two')");
+    assert_eq!(query("t.db", "select b from t where a = 2"), "two\n");
+    assert!(fs::metadata(sandbox.project().join("t.db")).expect("the database").len() > 4096);
+}
+
+#[test]
+fn python_builds() {
+    let sandbox = sandbox();
+    let calendar = build(&sandbox, "calendar");
+    assert!(sandbox.cat(&calendar, "2026.txt").contains("January"));
+    let index: serde_json::Value = serde_json::from_str(&sandbox.cat(&calendar, "index.json")).expect("JSON");
+    assert_eq!(index.as_object().map(serde_json::Map::len), Some(3));
+}
+
+/// A program of two files and a header, in a project of its own beside the package set's clang.
+#[test]
+fn one_changed_file_is_one_compilation() {
+    let sandbox = sandbox();
+    let seeds = repository().join("packages/stage0/seeds");
+    for seed in ["files.wasm", "unpack.wasm"] {
+        sandbox.write(seed, fs::read(seeds.join(seed)).expect("the seed"));
+    }
+    let clang = fs::read(repository().join("packages/clang.libsonnet")).expect("the package");
+    sandbox.write("clang.libsonnet", clang).write(
+        "build.jsonnet",
+        "local assize = import 'assize.libsonnet';
+         local stage0 = { files: assize.source('files.wasm'), unpack: assize.source('unpack.wasm') };
+         local tools = assize.tools(stage0.files, stage0.unpack);
+         local compiler = (import 'clang.libsonnet')(assize, stage0, tools);
+         local cc = assize.c {
+           clang:: compiler.clang, sysroot:: compiler.sysroot, tools:: tools, module:: 'llvm.core.wasm',
+         };
+         { sum: cc.program({
+             name: 'sum',
+             objects: cc.units({ name: 'sum', src: assize.source('src'), files: ['main.c', 'add.c'] }),
+         }) }",
+    );
+    let main = "#include \"add.h\"\nint main(void) { return add(40, 2); }\n";
+    sandbox.write("src/main.c", main).write("src/add.h", "int add(int, int);\n");
+    sandbox.write("src/add.c", "#include \"add.h\"\nint add(int a, int b) { return a + b; }\n");
+    assert_eq!(sandbox.executed("sum"), ["sum", "sum-add", "sum-files", "sum-main"]);
+    assert_eq!(sandbox.run(["run", "-q", "sum"]).code, 42);
+    // A comment: the file is split off and compiled, and gives the same object.
+    sandbox.write("src/add.c", "#include \"add.h\"\nint add(int a, int b) { return a + b; } // sum\n");
+    assert_eq!(sandbox.executed("sum"), ["sum-add", "sum-files"]);
+    // A change: that file and the link.
+    sandbox.write("src/add.c", "#include \"add.h\"\nint add(int a, int b) { return a - b; }\n");
+    assert_eq!(sandbox.executed("sum"), ["sum", "sum-add", "sum-files"]);
+    assert_eq!(sandbox.run(["run", "-q", "sum"]).code, 38);
+    // An error: the compiler's words, and where.
+    sandbox.write("src/add.c", "int add(int a, int b) { return a }\n");
+    sandbox.fails(&["build", "sum"], 100, &["exited with code 1", "add.c:1:", "expected ';'"]);
+}
+
+/// The same bytes as they were on the machine of whoever wrote this line: everything that is built
+/// is a function of its sources.
+#[test]
+fn outputs_are_those_that_everybody_gets() {
+    let sandbox = sandbox();
+    let known = fs::read_to_string(repository().join("tests/outputs.txt")).expect("tests/outputs.txt");
+    for line in known.lines() {
+        let (attribute, expected) = line.split_once(' ').expect("an attribute and a hash");
+        assert_eq!(build(&sandbox, attribute), expected, "{attribute}");
+    }
+}
