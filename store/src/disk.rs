@@ -21,6 +21,10 @@ pub struct DiskError {
 }
 
 impl DiskError {
+    pub(crate) fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { doing, path: path.to_owned(), source: Arc::new(source) }
+    }
+
     /// Whether the disk, a quota or a size limit is full: freeing space helps.
     pub fn is_full(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
@@ -35,7 +39,7 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for io::Result<T> {
     fn doing(self, doing: &'static str, path: &Path) -> Result<T, DiskError> {
-        self.map_err(|e| DiskError { doing, path: path.to_owned(), source: Arc::new(e) })
+        self.map_err(|e| DiskError::new(doing, path, e))
     }
 }
 

@@ -41,7 +41,8 @@ pub enum RecordError {
     /// The journal was not written: the fact is not recorded.
     #[error(transparent)]
     Append(#[from] AppendError),
-    /// The fact is recorded, but will be found only after the store was opened again.
+    /// The fact is recorded, but will be found only after the store was opened again, or after
+    /// [`Store::reindex`].
     #[error("recorded, but the index failed; open the store again")]
     Index(#[from] IndexError),
 }

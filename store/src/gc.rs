@@ -213,10 +213,9 @@ fn sweep_files(
 
 /// The hash that `cas/ab/cdef….nar` is named by.
 fn nar_name(cas: &Path, path: &Path) -> Option<NarHash> {
-    hex_name(path, "nar").and_then(|hex| NarHash::from_hex(&hex)).filter(|hash| {
-        // Not `cas/ab/cd/ef….nar`.
-        path.parent().and_then(Path::parent) == Some(cas) && hash.to_hex().len() == 64
-    })
+    // Not `cas/x/ab/cdef….nar`.
+    let in_place = path.parent().and_then(Path::parent) == Some(cas);
+    hex_name(path, "nar").filter(|_| in_place).and_then(|hex| NarHash::from_hex(&hex))
 }
 
 /// The action that `logs/ab/cdef….log` is named by.

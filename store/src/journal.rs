@@ -235,7 +235,7 @@ impl Journal {
         match file.read_exact_at(&mut bytes, u64::from(offset)) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged),
-            Err(e) => return Err(RecordReadError::Disk(Err::<(), _>(e).doing("read", &path).unwrap_err())),
+            Err(e) => return Err(RecordReadError::Disk(DiskError::new("read", &path, e))),
         }
         match frame::whole(&bytes) {
             Some(frame) if frame.payload.len() == len as usize => Fact::from_bytes(frame.payload)
@@ -271,8 +271,7 @@ impl Exclusive<'_> {
     /// Makes the journal refuse all writes until the store is opened again.
     pub(crate) fn give_up(&mut self, why: io::Error) {
         if let Some(tail) = &mut self.tail {
-            let source = Arc::new(why);
-            tail.broken = Some(DiskError { doing: "write", path: self.journal.dir.clone(), source });
+            tail.broken = Some(DiskError::new("write", &self.journal.dir, why));
         }
     }
 
@@ -352,4 +351,55 @@ impl Tail {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str) -> Entry {
+        let fact = Fact::Unpinned { name: name.into() };
+        Entry { payload: fact.to_bytes(), gist: Gist::of(&fact) }
+    }
+
+    fn journal(dir: &Path) -> Journal {
+        Journal::new(dir.to_owned(), [1; 16], Tail::create(dir, [1; 16], 1).unwrap())
+    }
+
+    #[test]
+    fn appended_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal(dir.path());
+        let mut placed = Vec::new();
+        journal.append(vec![entry("a"), entry("b")], |p| placed.extend_from_slice(p)).unwrap();
+        assert_eq!(journal.read(placed[1].at).unwrap(), Fact::Unpinned { name: "b".into() });
+        for wrong in [
+            Location { offset: placed[1].at.offset + 1, ..placed[1].at },
+            Location { len: placed[1].at.len - 1, ..placed[1].at },
+            Location { len: u32::MAX - 200, ..placed[1].at },
+            Location { offset: u32::MAX - 200, ..placed[1].at },
+        ] {
+            assert!(matches!(journal.read(wrong), Err(RecordReadError::Frame { .. })), "{wrong:?}");
+        }
+    }
+
+    /// When it is not known any more what the disk holds, nothing more is written, by anybody.
+    #[test]
+    fn after_a_failure_that_cannot_be_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal(dir.path());
+        journal.append(vec![entry("a")], |_| {}).unwrap();
+        // Neither writing nor shortening succeeds on a file that is open for reading only.
+        let path = segment_path(dir.path(), 1);
+        let before = std::fs::read(&path).unwrap();
+        let mut exclusive = journal.exclusive();
+        let (segment, len) = exclusive.end();
+        exclusive.tail = Some(Tail::new(File::open(&path).unwrap(), segment, len));
+        drop(exclusive);
+        for _ in 0..2 {
+            let refused = journal.append(vec![entry("b")], |_| panic!("nothing was appended"));
+            assert!(matches!(refused, Err(AppendError::Refused(cause)) if cause.path == path));
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
 }

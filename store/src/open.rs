@@ -223,7 +223,7 @@ fn lock(path: &Path, mut waiting: impl FnMut(Option<u32>) -> bool) -> Result<Fil
             }
             file.lock().doing("lock", path)?;
         }
-        Err(TryLockError::Error(e)) => return Err(Err::<(), _>(e).doing("lock", path).unwrap_err().into()),
+        Err(TryLockError::Error(e)) => return Err(DiskError::new("lock", path, e).into()),
     }
     // For people only, so a full disk is no reason to fail. Of one length, because shortening a
     // file makes some file systems write it out at once.

@@ -95,11 +95,13 @@ fn tampered() {
     drop((home, nars, actions));
 }
 
-/// A bundle of `entries` as path and content.
-fn handmade(entries: &[(&str, &[(&str, &[u8])])]) -> Vec<u8> {
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
+/// A bundle of these parts, each a name and files.
+fn handmade(parts: &[(&str, Files<'_>)]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     writer.directory().unwrap();
-    for (part, files) in entries {
+    for (part, files) in parts {
         writer.entry(part.as_bytes()).unwrap();
         writer.directory().unwrap();
         for (name, content) in *files {

@@ -91,7 +91,7 @@ fn child_that_is_killed() {
 fn one_thing(store: &Store, n: u32) {
     let bytes = nar(n);
     let hash = NarHash::of(&bytes);
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         store.admit(&bytes[..], Some(hash), u64::MAX).unwrap();
     } else {
         let mut file = store.temp().unwrap();
@@ -100,7 +100,7 @@ fn one_thing(store: &Store, n: u32) {
     }
     let a = action(n);
     store.record_all(&[Fact::Action(a.clone()), Fact::Built(realisation(&a, hash, 1))]).unwrap();
-    if n % 8 == 0 {
+    if n.is_multiple_of(8) {
         store.pin(&format!("pin {n}"), &BTreeSet::from([hash])).unwrap();
     }
 }
@@ -147,7 +147,9 @@ fn killed_again_and_again() {
         is_there(&store, *n);
     }
     let pins = store.pins().unwrap();
-    assert!(acknowledged.iter().filter(|n| **n % 8 == 0).all(|n| pins.contains_key(&format!("pin {n}"))));
+    assert!(
+        acknowledged.iter().filter(|n| n.is_multiple_of(8)).all(|n| pins.contains_key(&format!("pin {n}")))
+    );
     let report = store.verify(false, |_, _| {}).unwrap();
     assert!(report.is_clean(), "{report:?}");
     println!(

@@ -123,3 +123,10 @@ fn callers_share_syncs() {
     });
     assert_eq!(store.realisations().unwrap().count(), 200);
 }
+
+#[test]
+fn a_store_can_be_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Store>();
+    shared::<store::Archive>();
+}
