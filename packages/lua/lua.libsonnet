@@ -18,8 +18,8 @@ function(assize, cc, tools)
       file: 'lupa-2.8.tar.gz',
       hash: 'sha256-2AImQbnsjs8sXsvp9H5acOC4fEta6SG5LLAqY44KzQg=',
     }),
-    strip: 3,
-    only: ['lua.c'],
+    strip: 1,
+    only: ['third-party/lua54/lua.c'],
   });
   local flags = [
     // Lua throws errors with setjmp and longjmp, which wasm's exceptions stand in for.
@@ -35,7 +35,7 @@ function(assize, cc, tools)
       cc.object({
         name: 'lua-main',
         src: interpreter,
-        file: 'lua.c',
+        file: 'third-party/lua54/lua.c',
         headers: [library],
         flags: flags + ['-I/in/headers0/' + version],
       }),

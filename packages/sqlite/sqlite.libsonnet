@@ -6,13 +6,13 @@ function(assize, cc, tools)
       crate: 'libsqlite3-sys@0.38.2',
       hash: 'sha256-8dIL7xf1E7mzAEUyIzGHdpzQcteQlx9OTaDjRutkAeg=',
     }),
-    strip: 2,
-    only: ['sqlite3.c', 'sqlite3.h'],
+    strip: 1,
+    only: ['sqlite3/sqlite3.c', 'sqlite3/sqlite3.h'],
   });
   local parts = tools.split({
     name: 'sqlite-files',
     from: source,
-    parts: { unit: ['sqlite3.c'], headers: ['sqlite3.h'] },
+    parts: { unit: ['sqlite3/sqlite3.c'], headers: ['sqlite3/sqlite3.h'] },
   });
   cc.program({
     name: 'sqlite',
@@ -21,7 +21,7 @@ function(assize, cc, tools)
       cc.object({
         name: 'sqlite-library',
         src: parts.unit,
-        file: 'sqlite3.c',
+        file: 'sqlite3/sqlite3.c',
         flags: [
           '-DSQLITE_THREADSAFE=0', '-DSQLITE_OMIT_LOAD_EXTENSION', '-DSQLITE_OMIT_WAL',
           '-D_WASI_EMULATED_MMAN', '-D_WASI_EMULATED_GETPID', '-DHAVE_UTIME=0',
@@ -32,6 +32,7 @@ function(assize, cc, tools)
         src: assize.source('.', exclude=['*.libsonnet']),
         file: 'main.c',
         headers: [parts.headers],
+        flags: ['-I/in/headers0/sqlite3'],
       }),
     ],
     libraries: ['wasi-emulated-mman', 'wasi-emulated-getpid'],

@@ -9,6 +9,7 @@ function(assize, cc, zlib)
         src: assize.source('.', exclude=['*.libsonnet']),
         file: 'minigzip.c',
         headers: [zlib.headers],
+        flags: ['-I/in/headers0/src/zlib'],
       }),
     ],
     libraries: [zlib],

@@ -6,8 +6,8 @@ function(assize, cc, tools)
       crate: 'libz-sys@1.1.24',
       hash: 'sha256-RzXpy95arISlzliPayOpC5sLUo9sWo24pK/zAEY6CDk=',
     }),
-    strip: 3,
-    only: ['*.c', '*.h'],
+    strip: 1,
+    only: ['src/zlib/*.c', 'src/zlib/*.h'],
   });
   cc.library({
     name: 'z',
@@ -16,7 +16,7 @@ function(assize, cc, tools)
       name: 'zlib',
       src: source,
       files: [
-        name + '.c'
+        'src/zlib/%s.c' % name
         for name in [
           'adler32', 'compress', 'crc32', 'deflate', 'gzclose', 'gzlib', 'gzread', 'gzwrite',
           'infback', 'inffast', 'inflate', 'inftrees', 'trees', 'uncompr', 'zutil',
