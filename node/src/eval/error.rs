@@ -58,6 +58,28 @@ impl EvalError {
     pub fn hint(&self) -> Option<String> {
         self.fault.hint()
     }
+
+    /// The same without control characters, which could change what a terminal shows.
+    pub(super) fn cleaned(self) -> Self {
+        fn clean_all(value: &mut serde_json::Value) {
+            match value {
+                serde_json::Value::String(text) => *text = clean(text),
+                serde_json::Value::Array(values) => values.iter_mut().for_each(clean_all),
+                serde_json::Value::Object(fields) => fields.values_mut().for_each(clean_all),
+                _ => {}
+            }
+        }
+        let Ok(mut value) = serde_json::to_value(&self) else {
+            return self;
+        };
+        clean_all(&mut value);
+        serde_json::from_value(value).unwrap_or(self)
+    }
+}
+
+/// Text without control characters.
+pub(super) fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 impl fmt::Display for EvalError {
@@ -122,7 +144,7 @@ pub enum Fault {
         attribute: Option<String>,
     },
     /// Derivations that need each other.
-    #[error("derivations need each other: {}", .names.join(" → "))]
+    #[error("{}", cycle(.names))]
     Cycle {
         /// Their names; the first is the last.
         names: Vec<String>,
@@ -265,7 +287,7 @@ pub enum Fault {
         doing: Option<String>,
     },
     /// Memory ran out.
-    #[error("evaluation needs more than {bytes} bytes of memory{}", during(.doing))]
+    #[error("evaluation needs more than {} MiB of memory{}", .bytes >> 20, during(.doing))]
     OutOfMemory {
         /// What it may use.
         bytes: u64,
@@ -304,6 +326,13 @@ pub enum Fault {
         /// What is wrong with it.
         why: String,
     },
+}
+
+fn cycle(names: &[String]) -> String {
+    match names {
+        [name] => format!("the derivation `{name}` needs itself"),
+        names => format!("derivations need each other: {}", names.join(" → ")),
+    }
 }
 
 fn during(doing: &Option<String>) -> String {

@@ -34,7 +34,7 @@ use super::{
     error::Fault,
     json,
     native::{Opaque, lazy},
-    read::Fields,
+    read::{Fields, name_of},
     session::Session,
 };
 
@@ -70,6 +70,9 @@ const LIMITS: &[&str] = &["memory", "seconds", "disk"];
 /// Fields of `assize.fetch`.
 const FETCH: &[&str] =
     &["name", "url", "urls", "npm", "pypi", "crate", "file", "hash", "executable", "description"];
+
+/// Derivations that need each other one after the other. More are an endless recursion.
+const CHAIN: usize = 50_000;
 
 /// What a handle stands for.
 #[derive(Clone)]
@@ -168,10 +171,7 @@ impl Token {
 impl Node {
     /// Its name, for messages; it may not be known or not be right.
     pub(super) fn called(&self) -> String {
-        match self.args.get("name".into()) {
-            Ok(Some(Val::Str(name))) => super::session::clean(&name.into_flat()),
-            _ => "?".into(),
-        }
+        name_of(&self.args).unwrap_or_else(|| "?".into())
     }
 
     /// A text among its arguments that is for people only.
@@ -183,10 +183,6 @@ impl Node {
         let (what, known) = match self.kind {
             Kind::Build => ("derivation", BUILD),
             Kind::Fetch => ("fetch", FETCH),
-        };
-        let what = match self.called().as_str() {
-            "?" => what.to_owned(),
-            name => format!("{what} `{name}`"),
         };
         Fields::new(session, what, self.args.clone(), known)
     }
@@ -232,16 +228,19 @@ fn derivation_handle(session: &Rc<Session>, node: Rc<Node>) -> Val {
     let names = node.outputs.iter().map(|name| Val::from(name.as_str()));
     handle.field("outputs").hide().value(Val::Arr(ArrValue::eager(names.collect())));
     for output in &node.outputs {
-        let (node, output) = (node.clone(), output.clone());
-        let token = Token::Output(node.clone(), output.clone());
-        let mut of_output = self::handle(session, token);
-        of_output.field("output").hide().value(output.as_str());
-        put_drv(session, &mut of_output, &node);
-        handle.field(output.as_str()).hide().value(of_output.build());
+        let (session, node, name) = (session.clone(), node.clone(), output.clone());
+        put(&mut handle, output.as_str(), lazy(move || Ok(output_handle(&session, &node, &name))));
     }
     let named = node.clone();
     put(&mut handle, "name", lazy(move || Ok(named.args.get("name".into())?.unwrap_or_default())));
     put_drv(session, &mut handle, &node);
+    Val::Obj(handle.build())
+}
+
+fn output_handle(session: &Rc<Session>, node: &Rc<Node>, output: &Name) -> Val {
+    let mut handle = handle(session, Token::Output(node.clone(), output.clone()));
+    handle.field("output").hide().value(output.as_str());
+    put_drv(session, &mut handle, node);
     Val::Obj(handle.build())
 }
 
@@ -299,6 +298,10 @@ pub(super) fn resolve(session: &Session, wanted: &Rc<Node>) -> Result<Derivation
         let result = match next.state.get() {
             State::Done(id) => Ok(Some(id)),
             State::Running => Err(session.fail(cycle(&drafts, &next))),
+            State::Waiting if drafts.len() >= CHAIN => {
+                let (what, found) = ("derivations".into(), drafts.len() + 1);
+                Err(session.fail(Fault::TooDeep { what, found, limit: CHAIN }))
+            }
             State::Waiting => {
                 next.state.set(State::Running);
                 next.blamed(begin(session, &next)).map(|begun| match begun {

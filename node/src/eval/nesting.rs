@@ -58,6 +58,7 @@ pub(super) fn scan(text: &str) -> Result<Vec<Import>, Found> {
     while let Some((byte, token)) = lexer.next() {
         scan.token(byte, token)?;
     }
+    scan.end(text.len())?;
     match scan.open.pop() {
         Some(bracket) if !scan.open.is_empty() => Err(syntax(
             bracket.byte,
@@ -93,6 +94,8 @@ enum Token<'a> {
     Operator,
     /// A number, `:`, `.`, `$`, or what the parser will refuse.
     Other,
+    /// A string that does not end.
+    BadText,
     /// `|||` that begins no text block; there is no such operator.
     BadBlock,
 }
@@ -163,7 +166,7 @@ impl Scan {
                 if bracket.expressions.is_empty() {
                     bracket.expressions.push(Expression::default());
                 }
-                Ok(())
+                self.check(byte)
             }
             Token::Open(open) => {
                 self.open.push(Bracket::new(open, byte));
@@ -173,6 +176,7 @@ impl Scan {
                 }
             }
             Token::Close(close) => self.close(byte, close),
+            Token::BadText => Err(syntax(byte, "a quote at the end of this string", "none")),
             Token::BadBlock => Err(syntax(
                 byte,
                 "a text block: indented lines below `|||`, and `|||` indented less at its end",
@@ -206,9 +210,31 @@ impl Scan {
     }
 
     fn node(&mut self, byte: usize) -> Result<(), Found> {
-        let expression = self.innermost().expressions.last_mut().expect("there is always one");
-        expression.nodes += 1;
-        match expression.nodes + expression.child {
+        self.expression().nodes += 1;
+        self.check(byte)
+    }
+
+    fn expression(&mut self) -> &mut Expression {
+        self.innermost().expressions.last_mut().expect("there is always one")
+    }
+
+    fn check(&mut self, byte: usize) -> Result<(), Found> {
+        match self.expression() {
+            Expression { nodes, child } if *nodes + *child > NODES => {
+                let deep = *nodes + *child;
+                Err(too_deep(byte, "expressions", deep, NODES))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends all that is open in the innermost bracket, and checks how deep it is.
+    fn end(&mut self, byte: usize) -> Result<(), Found> {
+        let bracket = self.innermost();
+        while !bracket.expressions.is_empty() {
+            bracket.end_expression();
+        }
+        match bracket.deepest {
             deep if deep > NODES => Err(too_deep(byte, "expressions", deep, NODES)),
             _ => Ok(()),
         }
@@ -222,11 +248,9 @@ impl Scan {
         if closing(open) != char::from(close) {
             return Err(syntax(byte, format!("`{}`", closing(open)), format!("`{}`", char::from(close))));
         }
-        let mut bracket = self.open.pop().expect("there are two at least");
-        while !bracket.expressions.is_empty() {
-            bracket.end_expression();
-        }
-        let outer = self.innermost().expressions.last_mut().expect("there is always one");
+        self.end(byte)?;
+        let bracket = self.open.pop().expect("there are two at least");
+        let outer = self.expression();
         outer.child = outer.child.max(bracket.deepest);
         self.node(byte)
     }
@@ -315,9 +339,8 @@ impl<'a> Lexer<'a> {
                 _ => at += 1,
             }
         }
-        let end = at.min(self.text.len());
-        self.at = (end + 1).min(self.text.len());
-        Token::Text(&self.text[start..end])
+        self.at = (at + 1).min(self.text.len());
+        if at < self.text.len() { Token::Text(&self.text[start..at]) } else { Token::BadText }
     }
 }
 
@@ -380,6 +403,7 @@ mod tests {
     fn brackets() {
         refused("[1, {a: 2}", "f:1:1", "expected a `]` for this `[`");
         refused("{\n a: [}", "f:2:6", "expected `]`, found `}`");
+        refused("[ 'a]", "f:1:3", "a quote at the end");
         refused("a)", "f:1:2", "found `)`");
         for open in ["[", "(", "{a:"] {
             refused(&open.repeat(501), &format!("f:1:{}", 500 * open.len() + 1), "501 deep");
@@ -398,6 +422,10 @@ mod tests {
             (format!("{}1", "if a then ".repeat(over)), "expressions"),
             (format!("{}1", "local a = 1; ".repeat(over)), "expressions"),
             (format!("{}1", "local a = 1, b = 1; ".repeat(over)), "expressions"),
+            (format!("{}1{}", "local a = ".repeat(over), "; a".repeat(over)), "expressions"),
+            (format!("{}1", "local a = ".repeat(over)), "expressions"),
+            (format!("[{}1]", "local a = ".repeat(over)), "expressions"),
+            (format!("{}1", "local a = 1, b = ".repeat(over)), "expressions"),
             (format!("{}1", "function(a) ".repeat(over)), "expressions"),
             (format!("{}1", "assert true; ".repeat(over)), "expressions"),
             (format!("{}1", "error ".repeat(over)), "expressions"),

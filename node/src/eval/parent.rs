@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     EvalError, EvalLimits, Evaluation, Fault, Request,
-    session::clean,
+    error::clean,
     wire,
     worker::{DOING, ORDER_BYTES, Order, TRACE},
 };

@@ -1,6 +1,9 @@
 //! From Jsonnet values to checked fields: every refusal names the field and what it found.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jrsonnet_evaluator::{IStr, ObjValue, Result, Val};
 use protocol::{
@@ -9,7 +12,7 @@ use protocol::{
 };
 
 use super::{
-    error::{Fault, nearest},
+    error::{Fault, clean, nearest},
     handle,
     session::Session,
 };
@@ -30,11 +33,21 @@ pub(super) fn found(val: &Val) -> String {
     }
 }
 
+/// The field `name` of an object, if it can be had and is a text.
+pub(super) fn name_of(object: &ObjValue) -> Option<String> {
+    match object.get("name".into()) {
+        Ok(Some(Val::Str(name))) => Some(clean(&name.into_flat())),
+        _ => None,
+    }
+}
+
 /// An object whose fields are read.
 pub(super) struct Fields<'a> {
-    pub(super) session: &'a Session,
+    session: &'a Session,
     /// Whose fields, in the words of messages.
-    pub(super) what: String,
+    kind: Cow<'a, str>,
+    /// The object whose field `name` says which of its kind it is.
+    named: Option<ObjValue>,
     /// The path of the object inside that, empty or with a dot at its end.
     prefix: String,
     object: ObjValue,
@@ -44,11 +57,13 @@ impl<'a> Fields<'a> {
     /// Takes an object and refuses fields that are not in `known`.
     pub(super) fn new(
         session: &'a Session,
-        what: impl Into<String>,
+        kind: impl Into<Cow<'a, str>>,
         object: ObjValue,
         known: &[&str],
     ) -> Result<Self> {
-        let this = Self { session, what: what.into(), prefix: String::new(), object };
+        let (kind, prefix) = (kind.into(), String::new());
+        let named = known.contains(&"name").then(|| object.clone());
+        let this = Self { session, kind, named, prefix, object };
         this.only(known)?;
         Ok(this)
     }
@@ -59,16 +74,25 @@ impl<'a> Fields<'a> {
             return Err(self.value(path, "an object", val));
         };
         let prefix = format!("{}{path}.", self.prefix);
-        let this = Self { session: self.session, what: self.what.clone(), prefix, object: object.clone() };
+        let (kind, named) = (self.kind.clone(), self.named.clone());
+        let this = Self { session: self.session, kind, named, prefix, object: object.clone() };
         this.only(known)?;
         Ok(this)
+    }
+
+    /// Whose fields, with the name if it has one.
+    fn what(&self) -> String {
+        match self.named.as_ref().and_then(name_of) {
+            Some(name) => format!("{} `{name}`", self.kind),
+            None => self.kind.clone().into_owned(),
+        }
     }
 
     fn only(&self, known: &[&str]) -> Result<()> {
         for field in self.object.fields_ex(true) {
             if !known.contains(&field.as_str()) {
                 return Err(self.session.fail(Fault::UnknownField {
-                    what: self.what.clone(),
+                    what: self.what(),
                     nearest: nearest(&field, known.iter().copied()).map(|n| format!("{}{n}", self.prefix)),
                     field: format!("{}{field}", self.prefix),
                     known: known.iter().map(|k| (*k).to_owned()).collect(),
@@ -84,7 +108,7 @@ impl<'a> Fields<'a> {
             return self.session.fail(Fault::Text { what: token.described() });
         }
         self.session.fail(Fault::Value {
-            what: self.what.clone(),
+            what: self.what(),
             field: format!("{}{path}", self.prefix),
             expected: expected.to_owned(),
             found: found(val),
@@ -94,7 +118,7 @@ impl<'a> Fields<'a> {
     /// The error that the value at `path` breaks `rule`.
     pub(super) fn rule(&self, path: &str, rule: impl std::fmt::Display) -> jrsonnet_evaluator::Error {
         self.session.fail(Fault::Rule {
-            what: self.what.clone(),
+            what: self.what(),
             field: format!("{}{path}", self.prefix),
             rule: rule.to_string(),
         })
@@ -109,7 +133,7 @@ impl<'a> Fields<'a> {
     fn required(&self, field: &str) -> Result<Val> {
         self.optional(field)?.ok_or_else(|| {
             let field = format!("{}{field}", self.prefix);
-            self.session.fail(Fault::MissingField { what: self.what.clone(), field })
+            self.session.fail(Fault::MissingField { what: self.what(), field })
         })
     }
 

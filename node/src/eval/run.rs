@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, rc::Rc, sync::Arc};
 
-use jrsonnet_evaluator::{Error, IStr, ObjValue, Result, State, Val, stack::limit_stack_depth};
+use jrsonnet_evaluator::{
+    Error, IStr, ObjValue, Result, State, Val,
+    parser::{BinaryOpType, Expr, FieldName, LocExpr, Member, ObjBody, ParserSettings, Source, parse},
+    stack::limit_stack_depth,
+};
 use protocol::{
     derivation::{Input, Kind},
     id::DerivationId,
@@ -16,6 +20,7 @@ use super::{
     imports::Imports,
     json,
     library::{self, Globals},
+    nesting,
     read::found,
     session::{CALLS, Session, Watch},
 };
@@ -34,19 +39,19 @@ pub(super) fn run(
 ) -> std::result::Result<Evaluation, EvalError> {
     let session = Rc::new(Session::new(request.root.clone(), pack, watch));
     let _limit = limit_stack_depth(CALLS);
-    let mut run = Run { session: session.clone(), attribute: String::new() };
+    let mut run = Run { session: session.clone(), at: Path::default() };
     run.request(request).map_err(|error| {
-        let attribute = Some(run.attribute.as_str()).filter(|a| !a.is_empty());
-        let mut error = session.explain(&error, attribute);
-        error.at.get_or_insert_with(|| At::file(request.file.to_string_lossy()));
-        error
+        let attribute = run.at.to_string();
+        let mut error = session.explain(&error, Some(attribute.as_str()).filter(|a| !a.is_empty()));
+        error.at.get_or_insert_with(|| written(request, &run.at));
+        error.cleaned()
     })
 }
 
 struct Run {
     session: Rc<Session>,
-    /// What is being evaluated, for errors.
-    attribute: String,
+    /// The attribute that is being evaluated, for errors.
+    at: Path,
 }
 
 impl Run {
@@ -74,7 +79,7 @@ impl Run {
         let mut val = whole;
         for name in &path.0 {
             let inner = at.join(name);
-            self.attribute = inner.to_string();
+            self.at = inner.clone();
             let Val::Obj(object) = &val else {
                 let (path, parent) = (inner.to_string(), whole_or(&at));
                 return Err(self.session.fail(Fault::NoAttributes { path, parent, found: found(&val) }));
@@ -91,6 +96,7 @@ impl Run {
         let mut handles = Vec::new();
         self.collect(selected, path, &mut handles)?;
         if handles.is_empty() {
+            self.at = path.clone();
             let found = match selected {
                 Val::Obj(_) if handle::token(selected)?.is_none() => {
                     "an object without derivations in it".into()
@@ -101,7 +107,7 @@ impl Run {
         }
         let mut roots = Vec::new();
         for (path, token) in handles {
-            self.attribute = path.to_string();
+            self.at = path.clone();
             let (node, output) = match token {
                 Token::Derivation(node) => (node, None),
                 Token::Output(node, output) => (node, Some(output)),
@@ -121,7 +127,7 @@ impl Run {
 
     /// The derivations in a value, with their paths: itself, or those in its visible fields.
     fn collect(&mut self, val: &Val, path: &Path, into: &mut Vec<(Path, Token)>) -> Result<()> {
-        self.attribute = path.to_string();
+        self.at = path.clone();
         match (handle::token(val)?, val) {
             (Some(Token::Source(_)), _) => Ok(()),
             (Some(token), _) => {
@@ -135,7 +141,7 @@ impl Run {
                 }
                 for name in object.fields() {
                     let inner = path.join(&name);
-                    self.attribute = inner.to_string();
+                    self.at = inner.clone();
                     if let Some(field) = object.get(name)? {
                         self.collect(&field, &inner, into)?;
                     }
@@ -220,6 +226,47 @@ fn called(val: Val) -> Result<Val> {
     match &val {
         Val::Func(function) if function.params_len() == 0 => library::apply(function, &()),
         _ => Ok(val),
+    }
+}
+
+/// Where an attribute is written, as far as that can be told without evaluating.
+///
+/// For errors that happen outside of any call: there the evaluator itself knows no place.
+fn written(request: &Request, path: &Path) -> At {
+    let name = request.file.to_string_lossy().into_owned();
+    let whole = At::file(name.clone());
+    // It was read before, or there is nothing to look at.
+    let Ok(text) = std::fs::read_to_string(request.root.join(&request.file)) else {
+        return whole;
+    };
+    if path.0.is_empty() || nesting::scan(&text).is_err() {
+        return whole;
+    }
+    let source = Source::new_virtual(IStr::from(""), IStr::from(text.as_str()));
+    let Ok(mut expr) = parse(&text, &ParserSettings { source }) else {
+        return whole;
+    };
+    let mut found = None;
+    for name in &path.0 {
+        let Some(inner) = field(&expr, name) else { break };
+        found = Some(inner.span().1);
+        expr = inner;
+    }
+    found.map_or(whole, |byte| At::of_byte(name, &text, byte as usize))
+}
+
+/// The text of a field of the object that `expr` plainly is.
+fn field(expr: &LocExpr, name: &str) -> Option<LocExpr> {
+    match expr.expr() {
+        Expr::LocalExpr(_, inner) | Expr::AssertExpr(_, inner) | Expr::Parened(inner) => field(inner, name),
+        Expr::BinaryOp(left, BinaryOpType::Add, right) => field(right, name).or_else(|| field(left, name)),
+        Expr::Obj(ObjBody::MemberList(members)) => members.iter().find_map(|member| match member {
+            Member::Field(member) if matches!(&member.name, FieldName::Fixed(n) if &**n == name) => {
+                Some(member.value.clone())
+            }
+            _ => None,
+        }),
+        _ => None,
     }
 }
 

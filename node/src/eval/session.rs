@@ -22,7 +22,7 @@ use protocol::{
 
 use super::{
     Pack, SourceUse,
-    error::{At, EvalError, Fault},
+    error::{At, EvalError, Fault, clean},
     imports::file_of,
 };
 
@@ -212,11 +212,6 @@ fn name_of(source: &Source) -> String {
 pub(super) fn place(span: &Span) -> Option<At> {
     file_of(span.0.source_path())?;
     Some(At::of_byte(name_of(&span.0), span.0.code(), span.1 as usize))
-}
-
-/// Text without control characters, which could change what a terminal shows.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 /// What an evaluation is doing, for somebody who watches it from another thread.

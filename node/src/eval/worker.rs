@@ -22,9 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Pack, Request,
-    error::{At, EvalError, Fault},
+    error::{At, EvalError, Fault, clean},
     run,
-    session::{Watch, clean},
+    session::Watch,
     wire,
 };
 
@@ -116,6 +116,15 @@ fn order() -> Result<Order, String> {
     Ok(order)
 }
 
+/// What a panic of the evaluator means.
+fn panicked(message: String) -> Fault {
+    // So says `stacker`, which grows the stack piece by piece, when it gets no more memory.
+    if message.contains("mprotect/mmap failed") {
+        return Fault::StackOverflow { doing: None };
+    }
+    Fault::Panicked { message }
+}
+
 /// Evaluates on a thread with a big stack, while this one watches; returns the answer.
 fn evaluate(order: Order, pack: Pack) -> Vec<u8> {
     let watch = Arc::new(Watch::reporting());
@@ -124,14 +133,17 @@ fn evaluate(order: Order, pack: Pack) -> Vec<u8> {
     let panic = Arc::new(Mutex::new(String::new()));
     let said = panic.clone();
     std::panic::set_hook(Box::new(move |info| {
-        *said.lock().unwrap_or_else(PoisonError::into_inner) = clean(&info.to_string()).replace('\n', " ");
+        let message = clean(info.payload_as_str().unwrap_or("panic")).replace('\n', " ");
+        let line = info.location().map_or(0, std::panic::Location::line);
+        let file = info.location().map_or("", |l| l.file().rsplit('/').next().unwrap_or(""));
+        *said.lock().unwrap_or_else(PoisonError::into_inner) = format!("{message} ({file}:{line})");
     }));
     let watched = watch.clone();
     let spawned = thread::Builder::new().name("evaluation".into()).stack_size(STACK).spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(|| run::run(&order.request, pack, watched)));
         let result = result.unwrap_or_else(|_| {
             let message = panic.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            Err(Fault::Panicked { message }.into())
+            Err(panicked(message).into())
         });
         // The other thread waits for this answer unless it has given one of its own.
         let _ = send.send(wire::encode(result, limit));
