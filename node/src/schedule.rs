@@ -18,6 +18,7 @@ use protocol::{
     name::Name,
 };
 use store::Output;
+use trust::agreement::{self, Difference};
 
 /// The outputs of a derivation, by name.
 pub type Outputs = BTreeMap<Name, Output>;
@@ -62,7 +63,7 @@ pub enum ScheduleError<E> {
         nar: NarHash,
     },
     /// Executing an action again gave something else.
-    #[error("`{name}` was built again and gave another output `{output}`: {before} before, {now} now")]
+    #[error("`{name}` was built again and gave another output `{output}`: {} before, {} now", shown(.before), shown(.now))]
     NotDeterministic {
         /// The derivation.
         name: Name,
@@ -71,13 +72,22 @@ pub enum ScheduleError<E> {
         /// The output.
         output: Name,
         /// What was recorded.
-        before: NarHash,
+        before: Option<NarHash>,
         /// What came out now.
-        now: NarHash,
+        now: Option<NarHash>,
     },
     /// The store failed.
     #[error("the store failed")]
     Known(#[source] E),
+}
+
+fn shown(nar: &Option<NarHash>) -> String {
+    nar.map_or_else(|| "nothing".into(), |nar| nar.to_string())
+}
+
+/// Outputs as what executions are compared by.
+fn nars(outputs: &Outputs) -> BTreeMap<Name, NarHash> {
+    outputs.iter().map(|(name, output)| (name.clone(), output.nar)).collect()
 }
 
 /// An action to execute.
@@ -303,15 +313,13 @@ impl<'d> Schedule<'d> {
         outputs: Outputs,
         known: &K,
     ) -> Result<(), ScheduleError<K::Error>> {
-        if let Some(before) = &self.nodes[place].outputs {
-            for (output, now) in &outputs {
-                let before = before.get(output).map(|o| o.nar).filter(|before| *before != now.nar);
-                if let (Some(before), Some(action)) = (before, &self.nodes[place].action) {
-                    let (name, action) = (self.nodes[place].derivation.name().clone(), action.id());
-                    let (output, now) = (output.clone(), now.nar);
-                    return Err(ScheduleError::NotDeterministic { name, action, output, before, now });
-                }
-            }
+        let node = &self.nodes[place];
+        if let (Some(before), Some(action)) = (&node.outputs, &node.action)
+            && let Some(Difference { output, first, second }) =
+                agreement::compare(&nars(before), &nars(&outputs))
+        {
+            let (name, action) = (node.derivation.name().clone(), action.id());
+            return Err(ScheduleError::NotDeterministic { name, action, output, before: first, now: second });
         }
         self.nodes[place].done = true;
         self.done += 1;

@@ -388,6 +388,7 @@ define! { linker:
 }
 
 /// The functions themselves, named and ordered as in the standard.
+#[allow(clippy::too_many_arguments, reason = "the signatures are the standard's")]
 mod calls {
     use super::*;
 
@@ -831,7 +832,6 @@ mod calls {
         Ok(m.put_stat(to, &g.world.vfs.stat(id))?)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the standard's signature")]
     pub(super) fn path_filestat_set_times(
         g: &mut Guest,
         m: &mut Mem<'_>,
@@ -850,7 +850,6 @@ mod calls {
         g.world.vfs.set_times(id, accessed, modified, now)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the standard's signature")]
     pub(super) fn path_link(
         g: &mut Guest,
         m: &mut Mem<'_>,
@@ -869,7 +868,6 @@ mod calls {
         g.world.vfs.link(id, &place, now)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the standard's signature")]
     pub(super) fn path_open(
         g: &mut Guest,
         m: &mut Mem<'_>,

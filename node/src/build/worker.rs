@@ -233,7 +233,7 @@ impl Run<'_> {
 
     fn start(&self, world: &mut World) -> Result<Start> {
         let step = self.step;
-        let below = |path: &GuestPath| path.as_str()[1..].as_bytes().to_vec();
+        let below = |path: &GuestPath| path.as_str().as_bytes()[1..].to_vec();
         let cwd = step.cwd.as_ref();
         let preopens = preopens(&world.vfs, cwd.map(GuestPath::as_str))
             .map_err(|e| self.place("the directory", cwd.unwrap_or(&step.run), e))?;

@@ -306,7 +306,7 @@ impl Index {
     }
 
     /// Every node with its path from the root (empty for the root itself), in archive order.
-    pub fn walk<'b>(&self, bytes: &'b [u8]) -> Vec<(Vec<u8>, NodeId)> {
+    pub fn walk(&self, bytes: &[u8]) -> Vec<(Vec<u8>, NodeId)> {
         let mut found = Vec::with_capacity(self.len());
         let mut left = vec![(Vec::new(), NodeId::ROOT)];
         while let Some((path, id)) = left.pop() {
