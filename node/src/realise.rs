@@ -1,7 +1,7 @@
 //! Making the outputs of derivations exist: the loop around [`Schedule`].
 //!
 //! ```text
-//! Schedule::next ─▶ task: build (a worker process) or fetch (a thread) ─▶ record, fsync'd ─▶ Schedule::finished
+//! Schedule::take ─▶ task: build (a worker process) or fetch (a thread) ─▶ record, fsync'd ─▶ Schedule::finished
 //! ```
 //!
 //! What was recorded is known to the next run even if this one is killed: the worst that a crash
@@ -134,6 +134,9 @@ pub struct Realised {
     pub failed: Vec<Failed>,
 }
 
+/// The action and the outputs of a derivation, as far as they are known.
+pub type State = (Option<ActionId>, Option<Outputs>);
+
 /// What the store knows, as a schedule asks.
 struct Knowledge<'s>(&'s Store);
 
@@ -171,7 +174,7 @@ impl Realiser {
         &self,
         derivations: &BTreeMap<DerivationId, Derivation>,
         roots: &BTreeSet<DerivationId>,
-    ) -> Result<BTreeMap<DerivationId, (Option<ActionId>, Option<Outputs>)>, ScheduleError<LookupError>> {
+    ) -> Result<BTreeMap<DerivationId, State>, ScheduleError<LookupError>> {
         let mut schedule = Schedule::new(derivations, roots, false)?;
         schedule.begin(&Knowledge(self.builder.store()))?;
         let state = |id| match schedule.state(id) {
@@ -201,7 +204,7 @@ impl Realiser {
             let (needed, done) = schedule.counts();
             self.observer.counted(needed, done);
             while running.len() < self.how.jobs && (realised.failed.is_empty() || self.how.keep_going) {
-                let Some(task) = schedule.next() else { break };
+                let Some(task) = schedule.take() else { break };
                 let derivation = derivations[&task.derivation].clone();
                 running.spawn(self.execution(task, derivation));
             }

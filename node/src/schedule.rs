@@ -201,7 +201,7 @@ impl<'d> Schedule<'d> {
         Ok(())
     }
 
-    /// Looks at what is known already; to be called once, before [`Schedule::next`].
+    /// Looks at what is known already; to be called once, before [`Schedule::take`].
     ///
     /// # Errors
     ///
@@ -294,7 +294,7 @@ impl<'d> Schedule<'d> {
     }
 
     /// The next action to execute, if one is ready.
-    pub fn next(&mut self) -> Option<Task> {
+    pub fn take(&mut self) -> Option<Task> {
         let node = self.ready.pop_front()?;
         let Node { id, action, .. } = &self.nodes[node];
         let action = action.clone()?;
@@ -426,7 +426,7 @@ mod tests {
         let mut schedule = Schedule::new::<Infallible>(derivations, &roots, false).unwrap();
         schedule.begin(world).unwrap();
         let mut executed = Vec::new();
-        while let Some(task) = schedule.next() {
+        while let Some(task) = schedule.take() {
             let Action::Build(build) = &task.action else { unreachable!() };
             for nar in build.inputs.values() {
                 assert!(world.has(nar), "an input's bytes are there before it is executed");
@@ -503,7 +503,7 @@ mod tests {
         let roots = BTreeSet::from([a.id()]);
         let mut schedule = Schedule::new::<Infallible>(&all, &roots, true).unwrap();
         schedule.begin(&world).unwrap();
-        let task = schedule.next().unwrap();
+        let task = schedule.take().unwrap();
         let other = Output { nar: NarHash::of(b"other"), size: 1 };
         let error = schedule.finished(task.node, Outputs::from([(Name::out(), other)]), &world);
         assert!(matches!(error, Err(ScheduleError::NotDeterministic { .. })));

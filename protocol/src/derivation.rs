@@ -611,8 +611,8 @@ mod tests {
         refused(|b| b.recipe.steps[0].stdout = Some(path("/in/clang/x")), "step 1");
         refused(|b| b.recipe.steps[0].stdout = Some(path("/out-dev/x")), "step 1");
         refused(|b| b.recipe.steps[0].args.push("a\0b".into()), "argument");
-        refused(|b| drop(b.recipe.env.insert("A=B".into(), String::new())), "variable");
-        refused(|b| drop(b.recipe.executable.insert("/x".into())), "executable");
+        refused(|b| b.recipe.env = [("A=B".into(), String::new())].into(), "variable");
+        refused(|b| b.recipe.executable = ["/x".into()].into(), "executable");
         for bad in ["", "[]", " {}", "{} ", "{\"a\":}", "{}{}"] {
             refused(|b| b.recipe.stdin = bad.into(), "JSON object");
         }

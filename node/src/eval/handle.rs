@@ -213,12 +213,13 @@ fn node(session: &Rc<Session>, kind: Kind, at: Option<&Span>, args: ObjValue) ->
     let mut node = Node { kind, args, at: at.cloned(), outputs: out, state };
     let fields = node.fields(session)?;
     if let Kind::Build = kind
-        && let Some(outputs) = fields.names("outputs")? {
-            if let Some(name) = outputs.iter().find(|name| RESERVED.contains(&name.as_str())) {
-                return Err(fields.rule("outputs", format!("no output may be called `{name}`")));
-            }
-            node.outputs = outputs;
+        && let Some(outputs) = fields.names("outputs")?
+    {
+        if let Some(name) = outputs.iter().find(|name| RESERVED.contains(&name.as_str())) {
+            return Err(fields.rule("outputs", format!("no output may be called `{name}`")));
         }
+        node.outputs = outputs;
+    }
     Ok(derivation_handle(session, Rc::new(node)))
 }
 
