@@ -212,13 +212,15 @@ fn node(session: &Rc<Session>, kind: Kind, at: Option<&Span>, args: ObjValue) ->
     let state = Cell::new(State::Waiting);
     let mut node = Node { kind, args, at: at.cloned(), outputs: out, state };
     let fields = node.fields(session)?;
-    if let Kind::Build = kind {
-        if let Some(outputs) = fields.names("outputs")? {
-            if let Some(name) = outputs.iter().find(|name| RESERVED.contains(&name.as_str())) {
-                return Err(fields.rule("outputs", format!("no output may be called `{name}`")));
-            }
-            node.outputs = outputs;
+    let outputs = match kind {
+        Kind::Build => fields.names("outputs")?,
+        Kind::Fetch => None,
+    };
+    if let Some(outputs) = outputs {
+        if let Some(name) = outputs.iter().find(|name| RESERVED.contains(&name.as_str())) {
+            return Err(fields.rule("outputs", format!("no output may be called `{name}`")));
         }
+        node.outputs = outputs;
     }
     Ok(derivation_handle(session, Rc::new(node)))
 }
