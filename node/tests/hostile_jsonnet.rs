@@ -162,6 +162,11 @@ fn cases() -> Vec<Case> {
         anywhere("endless tail call", "local f(n) = f(n + 1) tailstrict; f(0)", |f| {
             recursion(f) || endless(f)
         }),
+        anywhere(
+            "calls inside long sums",
+            format!("local f(n) = f(n - 1){}; f(0)", " + 1".repeat(9_000)),
+            |f| recursion(f) || exhausted(f),
+        ),
         case("two calls each", "{ a: local f(n) = f(n - 1) + f(n - 1); f(1e9) }", recursion),
         anywhere("exponential", "local f(n) = if n == 0 then 0 else f(n - 1) + f(n - 1); f(60)", endless),
         anywhere("endless loop", "std.foldl(function(a, b) a + b, std.range(0, 2000000000), 0)", endless),
@@ -386,7 +391,7 @@ fn allowed() {
         let root = project(&format!("std.length(std.toString({text})) > 0 || true"));
         if let Err(error) = run(root.path(), None, Mode::Json, |_| {}) {
             assert!(
-                matches!(error.fault, Fault::CallsTooDeep { .. } | Fault::Runtime { .. }),
+                matches!(*error.fault, Fault::CallsTooDeep { .. } | Fault::Runtime { .. }),
                 "{}…: {error}",
                 &text[..30]
             );

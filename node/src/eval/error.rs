@@ -48,7 +48,7 @@ pub struct EvalError {
     /// The innermost place in a file of the project that has to do with it.
     pub at: Option<At>,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: Box<Fault>,
     /// How the evaluation came there, innermost first: `file:line:column: what`.
     pub trace: Vec<String>,
 }
@@ -95,7 +95,7 @@ impl std::error::Error for EvalError {}
 
 impl From<Fault> for EvalError {
     fn from(fault: Fault) -> Self {
-        Self { at: None, fault, trace: Vec::new() }
+        Self { at: None, fault: Box::new(fault), trace: Vec::new() }
     }
 }
 

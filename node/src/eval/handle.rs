@@ -212,9 +212,11 @@ fn node(session: &Rc<Session>, kind: Kind, at: Option<&Span>, args: ObjValue) ->
     let state = Cell::new(State::Waiting);
     let mut node = Node { kind, args, at: at.cloned(), outputs: out, state };
     let fields = node.fields(session)?;
-    if let Kind::Build = kind
-        && let Some(outputs) = fields.names("outputs")?
-    {
+    let outputs = match kind {
+        Kind::Build => fields.names("outputs")?,
+        Kind::Fetch => None,
+    };
+    if let Some(outputs) = outputs {
         if let Some(name) = outputs.iter().find(|name| RESERVED.contains(&name.as_str())) {
             return Err(fields.rule("outputs", format!("no output may be called `{name}`")));
         }

@@ -147,14 +147,8 @@ fn check(session: &Rc<Session>, call: &Call<'_>) -> Result<Val> {
     let (known, required) = (names(call.value(2)?)?, names(call.value(3)?)?);
     let known: Vec<&str> = known.iter().chain(&required).map(String::as_str).collect();
     let args = object_arg(session, &what, &call.value(1)?)?;
-    let missing = required.iter().find(|field| !args.has_field_include_hidden(field.as_str().into()));
-    Fields::new(session, &*what, args.clone(), &known)?;
-    match missing {
-        Some(field) => {
-            Err(session.fail(Fault::MissingField { what: what.to_string(), field: field.clone() }))
-        }
-        None => Ok(Val::Bool(true)),
-    }
+    Fields::new(session, &*what, args, &known)?.all(&required)?;
+    Ok(Val::Bool(true))
 }
 
 /// `located(name, function(at, args) …)`: a function of `args` that knows where it is called.

@@ -131,10 +131,18 @@ impl<'a> Fields<'a> {
     }
 
     fn required(&self, field: &str) -> Result<Val> {
-        self.optional(field)?.ok_or_else(|| {
-            let field = format!("{}{field}", self.prefix);
-            self.session.fail(Fault::MissingField { what: self.what(), field })
-        })
+        self.optional(field)?.ok_or_else(|| self.missing(field))
+    }
+
+    fn missing(&self, field: &str) -> jrsonnet_evaluator::Error {
+        let field = format!("{}{field}", self.prefix);
+        self.session.fail(Fault::MissingField { what: self.what(), field })
+    }
+
+    /// Refuses an object without one of `fields`, without evaluating them.
+    pub(super) fn all(&self, fields: &[String]) -> Result<()> {
+        let absent = |field: &&String| !self.object.has_field_include_hidden(field.as_str().into());
+        fields.iter().find(absent).map_or(Ok(()), |field| Err(self.missing(field)))
     }
 
     fn text_of(&self, path: &str, val: &Val) -> Result<String> {

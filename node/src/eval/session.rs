@@ -136,7 +136,7 @@ impl Session {
             }
         }
         let (known, fault) = self.fault(error.error(), attribute);
-        EvalError { at: known.or(innermost), fault, trace }
+        EvalError { at: known.or(innermost), fault: Box::new(fault), trace }
     }
 
     fn fault(&self, error: &ErrorKind, attribute: Option<&str>) -> (Option<At>, Fault) {

@@ -590,3 +590,155 @@ fn duplicates_are_one() {
     let evaluation = project.build("");
     assert_eq!((evaluation.roots.len(), evaluation.derivations.len()), (3, 1));
 }
+
+/// The steps of the build that is the only root, as one reads them.
+#[track_caller]
+fn commands(evaluation: &Evaluation) -> Vec<String> {
+    let steps = only(evaluation).recipe.steps;
+    steps.iter().map(|step| format!("{} {}", step.run, step.args.join(" "))).collect()
+}
+
+const TOOLS: &str = "
+    local fetch(name) = assize.fetch({ name: name, url: 'https://example.org/' + name, hash: h });
+    local tools = assize.tools(fetch('files'), fetch('unpack'));
+    local cc = assize.c { clang:: fetch('clang'), sysroot:: fetch('sysroot'), tools:: tools };
+    local src = fetch('src');
+";
+
+#[test]
+fn running_a_tool() {
+    let project = Project::of(&format!(
+        "{TOOLS} {{
+          run: assize.run({{ name: 'r', tool: src, program: 'bin/x.wasm', args: ['-v'], stdout: '/out/log', env: {{ A: 'b' }} }}),
+          whole: assize.run({{ name: 'r', tool: src }}),
+          clash: assize.run({{ name: 'r', tool: src, inputs: {{ tool: src }} }}),
+          wrong: assize.run({{ name: 'r', tol: src }}), missing: assize.run({{ name: 'r' }}),
+          inner: assize.run({{ name: 'r', tool: src, args: [1] }}) }}"
+    ));
+    assert_eq!(commands(&project.build("run")), ["/in/tool/bin/x.wasm x.wasm -v"]);
+    assert_eq!(commands(&project.build("whole")), ["/in/tool tool"]);
+    let fails = |attribute: &str, expected: &str| {
+        let error = project.run(attribute, Mode::Build).unwrap_err();
+        assert!(error.fault.to_string().contains(expected), "{error}");
+        // The author's call, not the library.
+        assert_eq!(error.at.as_ref().unwrap().file, "build.jsonnet");
+        assert!(error.at.unwrap().line > 7);
+    };
+    fails("clash", "the input `tool` is the program itself");
+    fails("wrong", "run `r`: unknown field `tol`");
+    fails("missing", "run `r`: the field `tool` is missing");
+    fails("inner", "derivation `r`: `steps[0].args[1]` must be a string, but is the number 1");
+}
+
+#[test]
+fn tools() {
+    let project = Project::of(&format!(
+        "{TOOLS} {{
+          select: tools.select({{ name: 'a', from: src, globs: ['*.c', 'x/**'] }}),
+          split: tools.split({{ name: 'a', from: src, parts: {{ b: ['*.c'], a: ['*.h', 'x'] }} }}),
+          write: tools.write({{ name: 'a', file: 'config.h', text: '1\n' }}),
+          substitute: tools.substitute({{ name: 'a', from: src, file: 'f', replace: [['x', 'y']] }}),
+          unpack: tools.unpack({{ name: 'a', archive: src, strip: 1, only: ['*/include/**'] }}) }}"
+    ));
+    let first = |attribute: &str| commands(&project.build(attribute)).remove(0);
+    assert_eq!(first("select"), "/in/tool tool select /in/from /out *.c x/**");
+    assert_eq!(first("split.a"), "/in/tool tool split /in/from a=*.h,x b=*.c");
+    assert_eq!(first("write"), "/in/tool tool write --json-field text /out/config.h");
+    assert_eq!(only(&project.build("write")).recipe.stdin, r#"{"text":"1\n"}"#);
+    assert_eq!(first("substitute"), "/in/tool tool substitute --in /in/from/f --out /out/f --replace x y");
+    assert_eq!(first("unpack"), "/in/tool tool /in/archive /out --strip 1 --only */include/**");
+}
+
+#[test]
+fn compiling_c() {
+    let project = Project::of(&format!(
+        "{TOOLS}
+        local units = cc.units({{ name: 'lua', src: src, files: ['lvm.c', 'sub/x.y.c'], flags: ['-DA'] }});
+        {{
+          one: cc.object({{ name: 'one', src: src, file: 'a/b.c', headers: [src] }}),
+          first: units[0], second: units[1],
+          lib: cc.library({{ name: 'lua', objects: units }}),
+          prog: cc.program({{ name: 'lua', objects: [$.one], libraries: [$.lib, 'm'], ldflags: ['-s'] }}),
+          no_clang: assize.c.object({{ name: 'a', src: src, file: 'a.c' }}),
+          no_object: cc.program({{ name: 'a', objects: [src] }}),
+          own: (cc {{ cflags:: ['-O0'], module:: 'bin/clang.wasm' }}).object({{ name: 'a', src: src, file: 'a.c' }}) }}"
+    ));
+    let target = "--target=wasm32-wasip1 --sysroot=/in/sysroot -resource-dir=/in/sysroot";
+    let first = |attribute: &str| commands(&project.build(attribute)).remove(0);
+    assert_eq!(
+        first("one"),
+        format!(
+            "/in/clang yowasp-llvm clang {target} -O2 -I/in/headers0/a -I/in/src -I/in/headers0 -c /in/src/a/b.c -o /out/b.o"
+        )
+    );
+    assert_eq!(
+        first("second"),
+        format!(
+            "/in/clang yowasp-llvm clang {target} -O2 -DA -I/in/headers0/sub -I/in/src -I/in/headers0 -c /in/src/sub/x.y.c -o /out/x.y.o"
+        )
+    );
+    assert!(first("own").starts_with(&format!("/in/clang/bin/clang.wasm yowasp-llvm clang {target} -O0 ")));
+    assert_eq!(
+        commands(&project.build("lib")),
+        [
+            "/in/files files mkdir /out/lib",
+            "/in/clang yowasp-llvm ar rcsD /out/lib/liblua.a /in/object0/lvm.o /in/object1/x.y.o",
+        ]
+    );
+    let lib = "/in/sysroot/lib";
+    assert_eq!(
+        commands(&project.build("prog"))[1],
+        format!(
+            "/in/clang yowasp-llvm wasm-ld -m wasm32 -L{lib}/wasm32-unknown-wasip1 -L{lib}/wasm32-wasip1 -s \
+             {lib}/wasm32-wasip1/crt1-command.o /in/object0/b.o /in/archive0/lib/liblua.a -lm -lc \
+             {lib}/wasm32-unknown-wasip1/libclang_rt.builtins.a -o /out/bin/lua.wasm"
+        )
+    );
+    assert_eq!(project.build("prog").roots[0].main.as_deref(), Some("bin/lua.wasm"));
+    // Both units are parts of one split of the sources.
+    let inputs = |attribute: &str| only(&project.build(attribute)).inputs;
+    let part = |attribute: &str, name: &str| match inputs(attribute)[&Name::new(name).unwrap()].clone() {
+        Input::Output { derivation, output } => (derivation, output.to_string()),
+        Input::Nar(_) => panic!("a source"),
+    };
+    assert_eq!(part("first", "headers0"), part("second", "headers0"));
+    assert_eq!(part("first", "src").0, part("second", "src").0);
+    assert_eq!([part("first", "src").1, part("second", "src").1], ["unit0", "unit1"]);
+    let error = project.run("no_clang", Mode::Build).unwrap_err().to_string();
+    assert!(error.contains("c: set `clang`"), "{error}");
+    let error = project.run("no_object", Mode::Build).unwrap_err();
+    assert!(error.to_string().contains("`objects` are what"), "{error}");
+    assert_eq!(error.at.unwrap().file, "build.jsonnet");
+}
+
+/// Every example of the manual is evaluated.
+#[test]
+fn the_manual() {
+    let manual = include_str!("../../../docs/jsonnet.md");
+    let examples: Vec<&str> =
+        manual.split("```jsonnet\n").skip(1).map(|e| e.split("```").next().unwrap()).collect();
+    assert_eq!(examples.len(), 8);
+    for example in examples {
+        let project =
+            Project::new(&[("lib/build.jsonnet", example), ("build.jsonnet", "import 'lib/build.jsonnet'")]);
+        for file in [
+            "hello.wasm",
+            "files.wasm",
+            "unpack.wasm",
+            "clang.wasm",
+            "sysroot/a",
+            "src/a",
+            "src.tar.gz",
+            "a.wasm",
+            "b.wasm",
+        ] {
+            let file = project.root.path().join("lib").join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        match project.run("", Mode::Build) {
+            Ok(evaluation) => assert!(!evaluation.roots.is_empty()),
+            Err(error) => assert!(example.contains("src: assize.source('..'"), "{error}\n{example}"),
+        }
+    }
+}

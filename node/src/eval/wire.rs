@@ -213,7 +213,10 @@ mod tests {
         let bytes = encode(Ok(sample()), 1 << 20);
         assert_eq!(decode(&bytes).unwrap(), sample());
         for cut in 0..bytes.len() {
-            assert!(matches!(decode(&bytes[..cut]).unwrap_err().fault, Fault::Answer { .. }), "cut at {cut}");
+            assert!(
+                matches!(*decode(&bytes[..cut]).unwrap_err().fault, Fault::Answer { .. }),
+                "cut at {cut}"
+            );
         }
         for byte in 0..bytes.len() {
             let mut damaged = bytes.clone();
@@ -234,6 +237,6 @@ mod tests {
         outside.sources[0].path = "../a".into();
         assert!(decode(&encode(Ok(outside), 1 << 20)).unwrap_err().to_string().contains("below the root"));
         let long = encode(Ok(sample()), 10);
-        assert_eq!(decode(&long).unwrap_err().fault, Fault::AnswerTooLong { limit: 10 });
+        assert_eq!(*decode(&long).unwrap_err().fault, Fault::AnswerTooLong { limit: 10 });
     }
 }

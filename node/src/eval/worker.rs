@@ -43,7 +43,7 @@ pub(super) const ORDER_BYTES: u64 = 1 << 20;
 /// Stack of the evaluation. Only what is used of it is ever mapped.
 const STACK: usize = 256 << 20;
 
-/// What parsing one file may take. A megabyte takes about a second; more is backtracking.
+/// What parsing one file may take. A megabyte takes about half a second; more is backtracking.
 const PARSING: Duration = Duration::from_secs(10);
 
 /// How often the parser is watched.
@@ -166,7 +166,7 @@ fn evaluate(order: Order, pack: Pack) -> Vec<u8> {
         }
         if let Some(file) = watch.parsing_longer_than(PARSING) {
             let fault = Fault::SlowToParse { seconds: PARSING.as_secs() };
-            let error = EvalError { at: Some(At::file(file)), fault, trace: Vec::new() };
+            let error = EvalError { at: Some(At::file(file)), ..fault.into() };
             return wire::encode(Err(error), limit);
         }
     }
