@@ -152,3 +152,32 @@ fn outputs_are_those_that_everybody_gets() {
         assert_eq!(build(&sandbox, attribute), expected, "{attribute}");
     }
 }
+
+/// The commands of the README, as they stand there.
+#[test]
+fn readme_commands_do_what_the_readme_says() {
+    let readme = fs::read_to_string(repository().join("README.md")).expect("README.md");
+    let sandbox = sandbox();
+    let mut ran = Vec::new();
+    for line in readme.lines().filter_map(|line| line.strip_prefix("$ cargo run -q -p cli -- ")) {
+        let args = words(line);
+        let mut command = sandbox.command(&args);
+        command.current_dir(repository());
+        let said = tests::said(command);
+        assert_eq!(said.code, 0, "{line}\n{}", said.err);
+        let said = said.out.trim_end().to_owned();
+        assert!(readme.contains(&said), "the README does not show what `{line}` gives:\n{said}");
+        ran.push(args[0].clone());
+    }
+    assert_eq!(ran, ["run", "build"]);
+}
+
+/// Splits a line as a shell does, as far as the README needs it: single quotes.
+fn words(line: &str) -> Vec<String> {
+    let parts = line.split('\'').enumerate();
+    let words = parts.flat_map(|(n, part)| match n % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.to_owned()],
+    });
+    words.collect()
+}

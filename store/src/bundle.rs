@@ -1,10 +1,10 @@
-//! Carrying archives and actions elsewhere: a bundle (SPEC §S.6).
+//! Carrying archives and actions elsewhere: a bundle (SPEC §9.6).
 //!
 //! A bundle is itself an archive, so that it needs no format of its own and any tool that reads
 //! archives reads it: a directory of `actions/<hex of the action's id>` (its canonical encoding)
 //! and `nars/<hex of the NAR hash>.nar`. Everything in it is named by its hash, so it does not
 //! matter who made it. It has no realisations: what became of an action elsewhere is a claim, and
-//! claims are signed (SPEC §9).
+//! an import is not a judgement.
 
 use std::{
     collections::BTreeSet,

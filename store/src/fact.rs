@@ -1,4 +1,4 @@
-//! Facts: what the journal says, and all that it says (SPEC §S.3).
+//! Facts: what the journal says, and all that it says (SPEC §9.3).
 
 use std::collections::{BTreeMap, BTreeSet};
 

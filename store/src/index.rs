@@ -1,4 +1,4 @@
-//! The index: where in the journal each fact lies. It can be deleted at any time (SPEC §S.4).
+//! The index: where in the journal each fact lies. It can be deleted at any time (SPEC §9.4).
 //!
 //! One sled tree, so that a batch and the mark of how far the journal is applied are one atomic
 //! write. Integers are big-endian, so that keys sort as numbers do.

@@ -1,4 +1,4 @@
-//! The journal: facts in append-only segments; the truth about them (SPEC §S.2).
+//! The journal: facts in append-only segments; the truth about them (SPEC §9.2).
 //!
 //! ```text
 //! frame.rs    [len][crc][payload]: finding records in bytes, whole or damaged

@@ -1,4 +1,4 @@
-//! Archives: files named by the hash of their bytes (SPEC §S.1).
+//! Archives: files named by the hash of their bytes (SPEC §9.1).
 //!
 //! The way in is tmp → hash and strict check → mode 0444 → fsync → rename → fsync of the
 //! directory; there is no other. So whatever has a name is whole, and what was admitted is there
