@@ -131,7 +131,7 @@ impl From<store::GetError> for CliError {
 
 impl From<node::eval::EvalError> for CliError {
     fn from(error: node::eval::EvalError) -> Self {
-        let code = match error.fault {
+        let code = match *error.fault {
             node::eval::Fault::MissingAttribute { .. } => Code::NotFound,
             _ => Code::Evaluation,
         };

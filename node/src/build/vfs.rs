@@ -847,3 +847,6 @@ impl Vfs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
