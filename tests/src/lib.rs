@@ -241,7 +241,8 @@ pub fn cache() -> PathBuf {
     cache
 }
 
-/// Copies a directory, files by hard links where that is possible.
+/// Copies a directory. What is never changed in a store, archives and compiled code, becomes hard
+/// links where that is possible.
 ///
 /// # Panics
 ///
@@ -253,7 +254,10 @@ pub fn copy(from: &Path, to: &Path) {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         if source.is_dir() {
             copy(&source, &target);
-        } else if fs::hard_link(&source, &target).is_err() {
+            continue;
+        }
+        let fixed = source.extension().is_some_and(|e| e == "nar" || e == "cwasm");
+        if !fixed || fs::hard_link(&source, &target).is_err() {
             fs::copy(&source, &target).expect("a copy");
         }
     }

@@ -25,6 +25,10 @@ pub(crate) fn find(
     project: &Project,
     text: &str,
 ) -> Result<Target, CliError> {
+    // A whole id needs no record: an action that failed has a log.
+    if let Ok(action) = text.parse() {
+        return Ok(Target { label: text.into(), action: Some(action) });
+    }
     if text.starts_with("act:") {
         return match store.find_prefix(text)? {
             Found::Action(action) => Ok(Target { label: text.into(), action: Some(action) }),

@@ -354,28 +354,32 @@ impl Fault {
             Self::NotADerivation { .. } => {
                 Some("name an attribute that is a derivation; `assize eval` shows any value".into())
             }
-            Self::SlowToParse { .. }
-            | Self::Parse { .. }
-            | Self::TooDeep { .. }
-            | Self::InfiniteRecursion { .. }
-            | Self::Cycle { .. }
-            | Self::Attribute { .. }
-            | Self::NoAttributes { .. }
-            | Self::MissingField { .. }
+            Self::SlowToParse { .. } | Self::Parse { .. } | Self::TooDeep { .. } => {
+                Some("look at that place, and at the comma or bracket before it".into())
+            }
+            Self::InfiniteRecursion { .. } | Self::Cycle { .. } => {
+                Some("break the cycle: nothing can be made from itself, not by way of others either".into())
+            }
+            Self::Attribute { .. } | Self::NoAttributes { .. } => Some(
+                "list what there is with `assize eval --list`; quote a name with a dot: 'a.\"x.y\"'".into(),
+            ),
+            Self::MissingField { .. }
             | Self::Value { .. }
             | Self::Rule { .. }
             | Self::Derivation { .. }
-            | Self::Import { .. }
-            | Self::Source { .. }
-            | Self::NotJson { .. }
-            | Self::AnswerTooLong { .. }
-            | Self::TimedOut { .. }
+            | Self::NotJson { .. } => Some("docs/jsonnet.md says what each function takes".into()),
+            Self::Import { .. } | Self::Source { .. } => Some(
+                "only files below the project's root can be used; --root names a higher directory".into(),
+            ),
+            Self::TimedOut { .. }
             | Self::OutOfMemory { .. }
             | Self::StackOverflow { .. }
-            | Self::Crashed { .. }
-            | Self::Panicked { .. }
-            | Self::Worker { .. }
-            | Self::Answer { .. } => None,
+            | Self::AnswerTooLong { .. } => {
+                Some("is there a recursion, a loop or a text that grows without end?".into())
+            }
+            Self::Crashed { .. } | Self::Panicked { .. } | Self::Worker { .. } | Self::Answer { .. } => {
+                Some("run it again; if it stays so, report it with the build file".into())
+            }
         }
     }
 }

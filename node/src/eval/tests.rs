@@ -370,8 +370,8 @@ fn fetches() {
     bad("uri: 'https://a/b'", "fetch: unknown field `uri`");
     bad("url: 'ftp://a/b'", "must begin with `https://`");
     bad("url: 'npm:a@1.0.0'", "must begin with `https://`");
-    bad("npm: 'a'", "`npm`: expected NAME@VERSION, found `a`");
-    bad("pypi: 'a'", "expected NAME@VERSION");
+    bad("npm: 'a'", "`npm`: `a` must name an exact version");
+    bad("pypi: 'a'", "must name an exact version");
     bad("file: 'a', url: 'https://a/b'", "it goes with `pypi` only");
     bad("url: 'https://a/'", "give a name");
     bad("url: 'https://a/b', hash: 'md5-AA'", "expected `sha256-`");

@@ -189,10 +189,10 @@ fn same(ours: Errno, host: Host) -> bool {
         Errno::Exist => host == Host::EXIST,
         // Linux has its own mind about `.` and `..` at the end, and about which error comes first
         // where two apply.
-        Errno::Inval => [Host::INVAL, Host::BUSY, Host::NOTEMPTY].contains(&host),
+        Errno::Inval => [Host::INVAL, Host::BUSY, Host::NOTEMPTY, Host::EXIST, Host::NOENT].contains(&host),
         Errno::Isdir => [Host::ISDIR, Host::EXIST, Host::BUSY, Host::NOTDIR].contains(&host),
         Errno::Loop => host == Host::LOOP,
-        Errno::Noent => [Host::NOENT, Host::EXIST, Host::NOTDIR].contains(&host),
+        Errno::Noent => [Host::NOENT, Host::EXIST, Host::NOTDIR, Host::BUSY].contains(&host),
         Errno::Notdir => [Host::NOTDIR, Host::NOENT, Host::EXIST, Host::ISDIR, Host::BUSY].contains(&host),
         Errno::Notempty => [Host::NOTEMPTY, Host::EXIST, Host::BUSY].contains(&host),
         Errno::Perm => [Host::PERM, Host::EXIST].contains(&host),
@@ -204,6 +204,11 @@ fn empty(scratch: &Path) -> (Vfs, Id) {
     let mut vfs = Vfs::new(0, Quota { bytes: 1 << 30, files: 1 << 20 }, scratch);
     let base = vfs.fixture("build", false);
     (vfs, base)
+}
+
+/// The first entry of a directory.
+fn first(vfs: &Vfs, directory: Id) -> Option<(Vec<u8>, Id)> {
+    vfs.entries(directory, None).next().map(|(name, id)| (name.to_vec(), id))
 }
 
 proptest! {
@@ -246,9 +251,9 @@ proptest! {
         for op in &ops {
             let _ = ours(op, &mut vfs, root);
         }
-        while let Some((mut path, id)) = vfs.entries(root, None).next().map(|(n, id)| (n.to_vec(), id)) {
+        while let Some((mut path, id)) = first(&vfs, root) {
             let mut id = id;
-            while let Some((name, child)) = vfs.entries(id, None).next().map(|(n, id)| (n.to_vec(), id)) {
+            while let Some((name, child)) = first(&vfs, id) {
                 path = [path, name].join(&b'/');
                 id = child;
             }
