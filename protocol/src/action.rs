@@ -13,7 +13,7 @@ use minicbor::{
 
 use crate::{
     derivation::{ABI, FETCH, Recipe, decode_sri, encode_sri},
-    encode::{self, DecodeError, list, refuse},
+    encode::{self, DecodeError, elements, list, refuse},
     id::{ActionId, NarHash},
     limits,
     name::Name,
@@ -111,15 +111,19 @@ impl<'b, C> minicbor::Decode<'b, C> for Action {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, Malformed> {
         let at = d.position();
         let len = d.array()?;
-        match (d.str()?, len) {
-            (ABI, Some(7)) => {
+        match d.str()? {
+            ABI => {
+                elements(at, len, 7)?;
                 let (recipe, inputs): (Recipe, BTreeMap<_, _>) =
                     Recipe::decode(d, |d| list::decode(d, limits::INPUTS))?;
                 recipe.check().and_then(|()| recipe.check_inputs(&inputs)).map_err(|e| refuse(at, e))?;
                 Ok(Self::Build(BuildAction { recipe, inputs }))
             }
-            (FETCH, Some(4)) => Ok(Self::Fetch(FetchAction { sri: decode_sri(d)?, executable: d.bool()? })),
-            (other, _) => Err(refuse(at, format!("unknown abi `{other}`"))),
+            FETCH => {
+                elements(at, len, 4)?;
+                Ok(Self::Fetch(FetchAction { sri: decode_sri(d)?, executable: d.bool()? }))
+            }
+            other => Err(refuse(at, format!("unknown abi `{other}`"))),
         }
     }
 }

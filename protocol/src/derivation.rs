@@ -18,7 +18,7 @@ use minicbor::{
 
 use crate::{
     action::{Action, BuildAction, FetchAction},
-    encode::{self, DecodeError, array, list, refuse},
+    encode::{self, DecodeError, array, elements, list, refuse},
     glob::Glob,
     id::{DerivationId, NarHash},
     limits,
@@ -173,7 +173,7 @@ pub enum DerivationError {
         input: String,
     },
     /// A NUL in an argument or a variable, or a variable with a bad name.
-    #[error("{what} `{text}` has a NUL, an `=` in its name, or no name")]
+    #[error("{what} {text:?} has a NUL, an `=` in its name, or no name")]
     BadText {
         /// Argument or variable.
         what: &'static str,
@@ -513,21 +513,25 @@ impl<'b, C> minicbor::Decode<'b, C> for Derivation {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, Malformed> {
         let at = d.position();
         let len = d.array()?;
-        let derivation = match (d.str()?, len) {
-            (ABI, Some(9)) => {
+        let derivation = match d.str()? {
+            ABI => {
+                elements(at, len, 9)?;
                 let name = d.decode()?;
                 let (recipe, inputs) = Recipe::decode(d, |d| list::decode(d, limits::INPUTS))?;
                 array(d, 3)?;
                 let limits = Limits { memory: d.decode()?, seconds: d.decode()?, disk: d.decode()? };
                 Self::build(Build { name, recipe, inputs, limits })
             }
-            (FETCH, Some(6)) => Self::fetch(Fetch {
-                name: d.decode()?,
-                locations: list::decode(d, limits::DERIVATION_BYTES)?,
-                sri: decode_sri(d)?,
-                executable: d.bool()?,
-            }),
-            (other, _) => return Err(refuse(at, format!("unknown derivation `{other}`"))),
+            FETCH => {
+                elements(at, len, 6)?;
+                Self::fetch(Fetch {
+                    name: d.decode()?,
+                    locations: list::decode(d, limits::DERIVATION_BYTES)?,
+                    sri: decode_sri(d)?,
+                    executable: d.bool()?,
+                })
+            }
+            other => return Err(refuse(at, format!("unknown derivation `{other}`"))),
         };
         derivation.map_err(|e| refuse(at, e))
     }

@@ -78,10 +78,17 @@ pub fn from_bytes<'b, T: Decode<'b, ()> + Encode<()>>(
 /// Demands an array of `len` elements.
 pub(crate) fn array(d: &mut minicbor::Decoder<'_>, len: u64) -> Result<(), minicbor::decode::Error> {
     let at = d.position();
-    if d.array()? == Some(len) {
-        return Ok(());
+    let found = d.array()?;
+    elements(at, found, len)
+}
+
+/// Demands that an array that begins at `at` and says to have `found` elements has `len`.
+pub(crate) fn elements(at: usize, found: Option<u64>, len: u64) -> Result<(), minicbor::decode::Error> {
+    match found {
+        Some(found) if found == len => Ok(()),
+        Some(found) => Err(refuse(at, format!("expected an array of {len} elements, found {found}"))),
+        None => Err(refuse(at, "indefinite length")),
     }
-    Err(refuse(at, format!("expected an array of {len} elements")))
 }
 
 /// An error at `at` in the words of our own rules.

@@ -370,6 +370,16 @@ impl Vfs {
     /// A path never leaves its base: `..` at the base, and an absolute symlink unless the base is
     /// the root, is [`Errno::Notcapable`].
     pub(crate) fn resolve(&self, base: Id, path: &[u8], follow: bool) -> Result<Place, Errno> {
+        self.walk(base, path, follow, true)
+    }
+
+    /// Follows `path` to where a name is to be added or removed: a symlink at its end is that name,
+    /// even before a `/`, as Linux has it.
+    pub(crate) fn place(&self, base: Id, path: &[u8]) -> Result<Place, Errno> {
+        self.walk(base, path, false, false)
+    }
+
+    fn walk(&self, base: Id, path: &[u8], follow: bool, through_slash: bool) -> Result<Place, Errno> {
         if path.is_empty() {
             return Err(Errno::Noent);
         }
@@ -416,7 +426,7 @@ impl Vfs {
             slash = slash || (last && !left.is_empty());
             let node = self.child(here, name);
             if let Some(target) = node.and_then(|id| self.target(id))
-                && (!last || follow || slash)
+                && (!last || follow || (slash && through_slash))
             {
                 followed += 1;
                 if followed > SYMLINKS {

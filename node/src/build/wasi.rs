@@ -814,7 +814,7 @@ mod calls {
         len: u32,
     ) -> Result<()> {
         let (base, path) = self::path(g, m, fd, path, len)?;
-        let (place, now) = (g.world.vfs.resolve(base, path, false)?, g.world.now());
+        let (place, now) = (g.world.vfs.place(base, path)?, g.world.now());
         g.world.vfs.make_directory(&place, now).map(drop)
     }
 
@@ -864,7 +864,7 @@ mod calls {
         let (base, path) = self::path(g, m, fd, path, len)?;
         let id = g.world.vfs.find(base, path, lookup & FOLLOW != 0)?;
         let (base, path) = self::path(g, m, new_fd, new_path, new_len)?;
-        let (place, now) = (g.world.vfs.resolve(base, path, false)?, g.world.now());
+        let (place, now) = (g.world.vfs.place(base, path)?, g.world.now());
         g.world.vfs.link(id, &place, now)
     }
 
@@ -954,7 +954,7 @@ mod calls {
         len: u32,
     ) -> Result<()> {
         let (base, path) = self::path(g, m, fd, path, len)?;
-        let (place, now) = (g.world.vfs.resolve(base, path, false)?, g.world.now());
+        let (place, now) = (g.world.vfs.place(base, path)?, g.world.now());
         g.world.vfs.remove_directory(&place, now)
     }
 
@@ -969,9 +969,9 @@ mod calls {
         new_len: u32,
     ) -> Result<()> {
         let (base, path) = self::path(g, m, fd, path, len)?;
-        let from = g.world.vfs.resolve(base, path, false)?;
+        let from = g.world.vfs.place(base, path)?;
         let (base, path) = self::path(g, m, new_fd, new_path, new_len)?;
-        let (to, now) = (g.world.vfs.resolve(base, path, false)?, g.world.now());
+        let (to, now) = (g.world.vfs.place(base, path)?, g.world.now());
         g.world.vfs.rename(&from, &to, now)
     }
 
@@ -986,7 +986,7 @@ mod calls {
     ) -> Result<()> {
         let (base, path) = self::path(g, m, fd, path, len)?;
         let target = m.slice(target, target_len)?;
-        let (place, now) = (g.world.vfs.resolve(base, path, false)?, g.world.now());
+        let (place, now) = (g.world.vfs.place(base, path)?, g.world.now());
         g.world.vfs.make_symlink(&place, target, now)
     }
 
@@ -998,7 +998,7 @@ mod calls {
         len: u32,
     ) -> Result<()> {
         let (base, path) = self::path(g, m, fd, path, len)?;
-        let (place, now) = (g.world.vfs.resolve(base, path, false)?, g.world.now());
+        let (place, now) = (g.world.vfs.place(base, path)?, g.world.now());
         g.world.vfs.unlink(&place, now)
     }
 
