@@ -381,3 +381,23 @@ fn configuration_is_read_and_checked() {
     sandbox.configure("{ jobs: 0 }");
     sandbox.fails(&["build", "a"], 3, &["jobs"]);
 }
+
+/// A file beyond 4 GiB, of which almost nothing is on the disk, among other shapes.
+#[test]
+fn archives_are_those_of_nix() {
+    let sandbox = sandbox("a: 1");
+    let found = std::process::Command::new("nix-store").arg("--version").output();
+    assert!(found.is_ok(), "nix-store not found: install nix-bin");
+    sandbox.write("tree/empty", "").write("tree/ü/名", "x").write("tree/sub/deep/er", [0; 4096]);
+    let tree = sandbox.project().join("tree");
+    fs::create_dir(tree.join("nothing")).expect("a directory");
+    std::os::unix::fs::symlink("../nowhere", tree.join("link")).expect("a symlink");
+    let large = fs::File::create(tree.join("large")).expect("a file");
+    large.set_len((4 << 30) + 1).expect("a sparse file");
+    let compared = std::process::Command::new("bash")
+        .args(["-c", "cmp <(\"$0\" nar dump tree) <(nix-store --dump tree)", env!("CARGO_BIN_EXE_assize")])
+        .current_dir(sandbox.project())
+        .output()
+        .expect("bash runs");
+    assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stdout));
+}
