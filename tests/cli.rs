@@ -376,6 +376,11 @@ fn configuration_is_read_and_checked() {
     let sandbox = sandbox("a: write('a', 'x')");
     sandbox.configure("{ jobs: 1, limits: { seconds: 60 }, fetch: { offline: true } }");
     sandbox.build("a");
+    // The manual's example has every key.
+    let manual = fs::read_to_string(repository().join("docs/config.md")).expect("docs/config.md");
+    let example = manual.split("```jsonnet\n").nth(1).and_then(|rest| rest.split("```").next());
+    sandbox.configure(example.expect("an example"));
+    sandbox.build("a");
     sandbox.configure("{ job: 1 }");
     sandbox.fails(&["build", "a"], 3, &["job", "config.jsonnet"]);
     sandbox.configure("{ jobs: 0 }");
