@@ -168,7 +168,7 @@ fn bad_input_has_a_cause_a_hint_and_an_exit_code() {
         "local d(name, x) = assize.derivation({ name: name, inputs: { x: x }, steps: [{ run: '/in/x', args: [] }] });
          { local s = self, a: d('a', s.b), b: d('b', s.a) }",
         3,
-        &["recursion"],
+        &["a → b → a"],
     );
     sandbox.ok(["store", "verify"]);
 }

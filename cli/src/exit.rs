@@ -162,14 +162,13 @@ impl<E: Error + 'static> From<node::schedule::ScheduleError<E>> for CliError {
 pub(crate) fn of_failed(failed: &node::realise::Failed) -> CliError {
     use node::{
         build::{BuildError, Failure},
-        fetch::FetchError,
         realise::RealiseError,
     };
     let verb = if matches!(failed.error, RealiseError::Fetch(_)) { "fetch" } else { "build" };
     let code = match &failed.error {
         RealiseError::Build(BuildError::TimedOut { .. }) => Code::TimedOut,
         RealiseError::Build(_) => Code::BuildFailed,
-        RealiseError::Fetch(FetchError::Hash { .. }) => Code::HashMismatch,
+        RealiseError::Fetch(fetch) if fetch.is_mismatch() => Code::HashMismatch,
         _ => Code::Failed,
     };
     let what = format!("cannot {verb} `{}`: {}", failed.name, failed.error);
