@@ -283,3 +283,54 @@ fn a_killed_worker_is_an_error_and_nothing_is_left() {
     assert!(err.contains("ended without an answer"), "{err}");
     sandbox.ok(["store", "verify"]);
 }
+
+#[test]
+fn hard_links_do_not_multiply_beyond_the_disk_limit() {
+    // `/out/AAAA` with 400 kB, and 300 names for it: 120 MB as an archive.
+    let body = format!(
+        "(import \"{WASI}\" \"path_open\"
+           (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+         (import \"{WASI}\" \"fd_filestat_set_size\" (func $resize (param i32 i64) (result i32)))
+         (import \"{WASI}\" \"path_link\"
+           (func $link (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+         (memory (export \"memory\") 1)
+         (data (i32.const 0) \"out/AAAA\") (data (i32.const 16) \"out/BAAA\")
+         (func (export \"_start\") (local $n i32)
+           (drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 8) (i32.const 1)
+                             (i64.const -1) (i64.const -1) (i32.const 0) (i32.const 32)))
+           (drop (call $resize (i32.const 4) (i64.const 400000)))
+           (loop
+             (i32.store8 (i32.const 21) (i32.add (i32.const 65) (i32.rem_u (local.get $n) (i32.const 20))))
+             (i32.store8 (i32.const 22) (i32.add (i32.const 65) (i32.div_u (local.get $n) (i32.const 20))))
+             (drop (call $link (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 8)
+                               (i32.const 3) (i32.const 16) (i32.const 8)))
+             (local.set $n (i32.add (local.get $n) (i32.const 1)))
+             (br_if 0 (i32.lt_u (local.get $n) (i32.const 300)))))"
+    );
+    fails(&sandbox(&body, "disk: 1000000"), 100, &["beyond the disk limit"]);
+}
+
+#[test]
+fn clocks_and_cookies_at_their_ends() {
+    let body = format!(
+        "(import \"{WASI}\" \"poll_oneoff\" (func $poll (param i32 i32 i32 i32) (result i32)))
+         (import \"{WASI}\" \"clock_time_get\" (func $clock (param i32 i64 i32) (result i32)))
+         (import \"{WASI}\" \"fd_readdir\" (func $list (param i32 i32 i32 i64 i32) (result i32)))
+         (import \"{WASI}\" \"proc_exit\" (func $exit (param i32)))
+         (memory (export \"memory\") 1)
+         (func $wait
+           (i32.store (i32.const 16) (i32.const 1))
+           (i64.store (i32.const 24) (i64.const -1))
+           (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
+           (drop (call $clock (i32.const 1) (i64.const 0) (i32.const 136))))
+         (func $begin (call $wait) (call $wait)
+           (if (i64.ne (i64.load (i32.const 136)) (i64.const 0x4000000000000000)) (then (call $exit (i32.const 1))))
+           (drop (call $list (i32.const 3) (i32.const 256) (i32.const 256) (i64.const -1) (i32.const 144)))
+           (if (i32.load (i32.const 144)) (then (call $exit (i32.const 2))))
+           ;; Ending well before `_start` is ending well.
+           (call $exit (i32.const 0)))
+         (start $begin)
+         (func (export \"_start\") (unreachable))"
+    );
+    sandbox(&body, "").ok(["build"]);
+}

@@ -62,7 +62,11 @@ impl Context {
             true
         };
         let store = Store::open(&self.home, waiting).map_err(|e| {
-            CliError::of(Code::StoreDamaged, &e).hint(format!(
+            let code = match e {
+                store::OpenError::Index(_) => Code::StoreDamaged,
+                _ => Code::Failed,
+            };
+            CliError::of(code, &e).hint(format!(
                 "is `{}` writable, with space left? `assize doctor` tells",
                 self.home.display()
             ))

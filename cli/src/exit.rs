@@ -114,7 +114,12 @@ impl From<store::LookupError> for CliError {
 
 impl From<store::RecordError> for CliError {
     fn from(error: store::RecordError) -> Self {
-        Self::of(Code::Failed, &error).hint("free space on the disk of the store: `assize store gc`")
+        match &error {
+            store::RecordError::Pin(_) => Self::of(Code::Usage, &error)
+                .hint("a pin's name is 1 to 1,024 bytes of text without control characters"),
+            _ => Self::of(Code::Failed, &error)
+                .hint("is there space on the disk of the store? `assize doctor` tells"),
+        }
     }
 }
 
@@ -158,6 +163,9 @@ impl<E: Error + 'static> From<node::schedule::ScheduleError<E>> for CliError {
     }
 }
 
+/// Characters shown of each line of a failed build's log.
+const TAIL_CHARACTERS: usize = 240;
+
 /// An execution that failed.
 pub(crate) fn of_failed(failed: &node::realise::Failed) -> CliError {
     use node::{
@@ -185,7 +193,7 @@ pub(crate) fn of_failed(failed: &node::realise::Failed) -> CliError {
             | BuildError::TimedOut { tail, .. }
             | BuildError::Crashed { tail, .. } = build
             {
-                error.details.extend(tail.lines().map(str::to_owned));
+                error.details.extend(tail.lines().map(|line| line.chars().take(TAIL_CHARACTERS).collect()));
             }
             error.hint = Some(match build {
                 BuildError::Failed { kept: Some(kept), .. } => {

@@ -103,8 +103,25 @@ pub(crate) fn say(line: &str) -> io::Result<()> {
 
 /// Prints bytes of data as they are.
 pub(crate) fn raw(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    Stdout.write_all(bytes)?;
+    Stdout.flush()
+}
+
+/// Stdout, whose reader may go away without that being an error.
+pub(crate) struct Stdout;
+
+impl io::Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        end_if_closed(io::stdout().lock().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        end_if_closed(io::stdout().lock().flush())
+    }
+}
+
+fn end_if_closed<T>(result: io::Result<T>) -> io::Result<T> {
+    match result {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         other => other,
     }

@@ -249,7 +249,8 @@ impl Builder {
             Ok(Ok(Answer::Built(usage))) => usage,
             Ok(Ok(Answer::Failed(failure))) => {
                 let kept = match &options.keep_failed {
-                    Some(to) => Some(keep(scratch.path(), to)?),
+                    // The failure is what matters, even if its files cannot be kept.
+                    Some(to) => keep(scratch.path(), &unused(to)).ok(),
                     None => None,
                 };
                 return Err(BuildError::Failed { failure, tail, kept });
@@ -382,6 +383,13 @@ async fn listen(
             None => return Err(BuildError::Talk(FrameError::Closed)),
         }
     }
+}
+
+/// A path like this one that does not exist yet.
+fn unused(path: &Path) -> PathBuf {
+    let numbered = |n| PathBuf::from(format!("{}-{n}", path.display()));
+    let candidates = std::iter::once(path.to_owned()).chain((2..1000).map(numbered));
+    candidates.into_iter().find(|path| !path.exists()).unwrap_or_else(|| path.to_owned())
 }
 
 /// Unpacks what a failed build left behind.

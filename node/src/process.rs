@@ -16,6 +16,13 @@ pub(crate) fn limit_self(memory: u64) {
     lower(Resource::Core, 0);
 }
 
+/// Takes all the descriptors that this process may have: large files of a build are one each.
+pub(crate) fn raise_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, fewer large files fit.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
 fn lower(resource: Resource, to: u64) {
     let Rlimit { maximum, .. } = getrlimit(resource);
     let to = maximum.map_or(to, |maximum| to.min(maximum));

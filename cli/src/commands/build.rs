@@ -103,6 +103,10 @@ impl Build {
             return Err(CliError::new(Code::NotFound, "there is no derivation in that value")
                 .hint("list what there is with `assize eval --list`"));
         }
+        if let Some(to) = self.output.as_ref().filter(|to| to.symlink_metadata().is_ok()) {
+            return Err(CliError::new(Code::Failed, format!("`{}` exists already", to.display()))
+                .hint("name a directory that does not exist yet with -o"));
+        }
         let store = context.store()?;
         context.take_sources(&store, &root, &evaluation)?;
         let title = title(&evaluation);
@@ -259,7 +263,10 @@ fn unpack(store: &Store, outputs: &[Wanted], to: &std::path::Path) -> Result<(),
     }
     std::fs::create_dir_all(to)?;
     for output in outputs {
-        unpack_one(&output.nar, &to.join(format!("{}.{}", output.attribute, output.output)))?;
+        unpack_one(
+            &output.nar,
+            &to.join(format!("{}.{}", output.attribute, output.output).replace('/', "%2F")),
+        )?;
     }
     Ok(())
 }

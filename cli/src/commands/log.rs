@@ -14,8 +14,8 @@ use crate::{
 /// On a terminal, control characters are shown, not obeyed.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Log {
-    /// Attribute, or action (`act:…`, or its beginning)
-    #[arg(value_name = "ATTR|act:…")]
+    /// Attribute, or action (`act:…`, or its beginning) [default: the file's own value]
+    #[arg(value_name = "ATTR|act:…", default_value = "", hide_default_value = true)]
     target: String,
 
     #[command(flatten)]

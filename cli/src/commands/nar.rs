@@ -107,7 +107,7 @@ fn pack(path: &Path, to: impl io::Write) -> Result<(), CliError> {
 }
 
 fn dump(path: &Path) -> Result<(), CliError> {
-    let mut to = BufWriter::with_capacity(1 << 20, io::stdout().lock());
+    let mut to = BufWriter::with_capacity(1 << 20, output::Stdout);
     pack(path, &mut to)?;
     Ok(to.flush()?)
 }
@@ -197,7 +197,9 @@ fn list(context: &Context, bytes: &Bytes, path: &str) -> Result<(), CliError> {
         };
         let arrow = link.map_or(String::new(), |target| format!(" -> {target}"));
         let name = if shown.is_empty() { "." } else { &shown };
-        output::say(&output::plain(&format!("{mark} {size:>12}  {name}{arrow}")))?;
+        // A name may have line breaks; a line is one entry.
+        let line = format!("{mark} {size:>12}  {name}{arrow}").replace('\n', "\\n").replace('\t', "\\t");
+        output::say(&output::plain(&line))?;
     }
     if context.json {
         output::json("ls", &data)?;

@@ -24,8 +24,8 @@ use crate::{
 /// trapped. It sees no files, no environment and no network but what is granted.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Run {
-    /// Attribute whose output to run
-    #[arg(value_name = "ATTR")]
+    /// Attribute whose output to run [default: the file's own value]
+    #[arg(value_name = "ATTR", default_value = "", hide_default_value = true)]
     attribute: String,
 
     #[command(flatten)]

@@ -15,8 +15,8 @@ use crate::{
 /// Show an action: what is executed, from which inputs, and what it gave
 #[derive(clap::Args, Debug)]
 pub(crate) struct Show {
-    /// Attribute, or action (`act:…`, or its beginning)
-    #[arg(value_name = "ATTR|act:…")]
+    /// Attribute, or action (`act:…`, or its beginning) [default: the file's own value]
+    #[arg(value_name = "ATTR|act:…", default_value = "", hide_default_value = true)]
     target: String,
 
     #[command(flatten)]

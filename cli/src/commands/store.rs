@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{self, Write as _},
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -94,6 +94,10 @@ impl StoreCommand {
             Self::Gc { dry_run, older_than } => gc(context, &store, dry_run, older_than)?,
             Self::Pin { name, targets, project } => {
                 let (nars, _) = find(context, &store, &project, &targets)?;
+                if let Some(nar) = nars.iter().find(|nar| !store.contains(nar)) {
+                    return Err(CliError::new(Code::NotFound, format!("{nar} is not in the store"))
+                        .hint("list what is there with `assize store ls`"));
+                }
                 store.pin(&name, &nars)?;
                 context.tell(&format!("pinned {} as `{name}`", archives(nars.len() as u64)));
             }
@@ -312,9 +316,17 @@ fn export(
     let exported = if to == std::path::Path::new("-") {
         store.export(nars, actions, io::stdout().lock()).map_err(failed)?
     } else {
-        let mut file = io::BufWriter::with_capacity(1 << 20, File::create(to)?);
-        let exported = store.export(nars, actions, &mut file).map_err(failed)?;
-        file.flush()?;
+        // Beside its name until it is whole: a failed export leaves what was there.
+        let cannot = |e: io::Error| {
+            CliError::new(Code::Failed, format!("cannot write `{}`: {e}", to.display()))
+                .hint("name a file in a directory that exists and has space")
+        };
+        let directory = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::NamedTempFile::new_in(directory).map_err(cannot)?;
+        let mut writer = io::BufWriter::with_capacity(1 << 20, file);
+        let exported = store.export(nars, actions, &mut writer).map_err(failed)?;
+        let file = writer.into_inner().map_err(|e| cannot(e.into_error()))?;
+        file.persist(to).map_err(|e| cannot(e.error))?;
         exported
     };
     context.tell(&format!("exported {}, {}", archives(exported.nars), bytes(exported.nar_bytes)));

@@ -11,8 +11,11 @@ use std::{
 /// the guest's. Objects and programs are far below it.
 const SPILL_BYTES: u64 = 64 << 20;
 
-/// All files together may hold this many bytes in memory.
+/// All files together may hold this many bytes in memory before those of some size move.
 const MEMORY_BYTES: u64 = 512 << 20;
+
+/// A file of at most this many bytes stays in memory: a descriptor for each would be too many.
+const SMALL_BYTES: u64 = 1 << 20;
 
 /// Where files spill to, and how much is held in memory.
 pub(super) struct Spill {
@@ -75,7 +78,7 @@ impl Content {
         if let Self::Memory(bytes) = self {
             let old = bytes.len() as u64;
             let grown = spill.in_memory - old + to;
-            if to <= old || (to <= SPILL_BYTES && grown <= MEMORY_BYTES) {
+            if to <= old || to <= SMALL_BYTES || (to <= SPILL_BYTES && grown <= MEMORY_BYTES) {
                 bytes.resize(to as usize, 0);
                 if to < old / 2 {
                     bytes.shrink_to_fit();

@@ -24,6 +24,30 @@ pub(crate) enum Errno {
     Notcapable = 76,
 }
 
+impl std::fmt::Display for Errno {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Noent => "there is no such file or directory",
+            Self::Notdir => "a part of the path is not a directory",
+            Self::Isdir => "it is a directory",
+            Self::Rofs => "it cannot be written to",
+            Self::Loop => "its symlinks are a loop",
+            Self::Notcapable => "it leads out of the file system",
+            Self::Nametoolong => "its name is too long",
+            other => return write!(f, "{other:?}"),
+        })
+    }
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Errno(errno) => errno.fmt(f),
+            Self::Abort(abort) => abort.fmt(f),
+        }
+    }
+}
+
 /// Why a call of the guest did not succeed: an error that it may handle, or the end of the build.
 #[derive(Debug)]
 pub(crate) enum Stop {

@@ -25,6 +25,9 @@ pub(crate) const EPOCH: u64 = 1_000_000_000_000_000_000;
 /// Nanoseconds that the clock moves for each reading.
 const TICK: u64 = 1000;
 
+/// The clock stops here, 146 years on, instead of overflowing.
+const LATEST: u64 = 1 << 62;
+
 /// Descriptors open at once.
 const DESCRIPTORS: usize = 65_536;
 
@@ -224,7 +227,7 @@ impl Guest {
     }
 
     fn read_clock(&mut self, clock: u32) -> Result<u64, Errno> {
-        self.world.elapsed += TICK;
+        self.world.elapsed = (self.world.elapsed + TICK).min(LATEST);
         match clock {
             0 => Ok(self.world.now()),
             1..=3 => Ok(self.world.elapsed),

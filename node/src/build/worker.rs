@@ -28,7 +28,7 @@ use super::{
     engine::{self, THREAD_STACK_BYTES},
     errno::Abort,
     job::{Answer, Failure, Frame, Job, Usage, send},
-    limits::Limiter,
+    limits::{Limiter, Limits},
     vfs::{Id, Quota, ROOT, Vfs},
     wasi::{self, EPOCH, End, Guest, Start, World, preopens},
 };
@@ -52,6 +52,7 @@ pub fn main() -> ExitCode {
     }
     let Ok(job) = serde_json::from_slice::<Job>(&text) else { return ExitCode::FAILURE };
     process::limit_self(job.limits.memory.saturating_add(HOST_BYTES));
+    process::raise_descriptors();
     let thread = std::thread::Builder::new().name("guest".into()).stack_size(THREAD_STACK_BYTES);
     let answer = match thread.spawn(move || build(&job)).map(std::thread::JoinHandle::join) {
         Ok(Ok(Ok(usage))) => Answer::Built(usage),
@@ -93,13 +94,14 @@ fn build(job: &Job) -> Result<Usage> {
         usage.disk = usage.disk.max(world.vfs.peak_bytes());
         if let Err(failure) = result {
             if job.keep_failed {
-                keep(&world.vfs, &job.scratch).map_err(setup)?;
+                // What cannot be archived is not kept; the failure is what matters.
+                let _ = keep(&world.vfs, &job.scratch, &job.limits);
             }
             return Err(failure);
         }
     }
     for (name, id) in &outputs {
-        archive(&world.vfs, *id, build, &job.scratch.join(format!("{name}.nar")))
+        archive(&world.vfs, *id, build, &job.limits, &job.scratch.join(format!("{name}.nar")))
             .map_err(|why| Failure::Output { output: name.clone(), why })?;
     }
     Ok(usage)
@@ -125,11 +127,17 @@ fn mount(build: &BuildAction, job: &Job) -> Result<(Vfs, Vec<(String, Id)>)> {
     Ok((vfs, outputs))
 }
 
-fn archive(vfs: &Vfs, top: Id, build: &BuildAction, to: &Path) -> std::result::Result<(), String> {
+fn archive(
+    vfs: &Vfs,
+    top: Id,
+    build: &BuildAction,
+    limits: &Limits,
+    to: &Path,
+) -> std::result::Result<(), String> {
     let globs = build.recipe.executable.iter().map(Glob::new).collect::<Result<Vec<_>, _>>();
     let globs = globs.map_err(|e| e.to_string())?;
     let file = File::create(to).map_err(|e| e.to_string())?;
-    let to = io::BufWriter::with_capacity(1 << 20, file);
+    let to = io::BufWriter::with_capacity(1 << 20, Capped { to: file, left: archive_bytes(limits) });
     vfs.pack(top, to, |path| globs.iter().any(|g| g.matches(path))).map_err(|e| match e {
         protocol::nar::WriteError::Io(error) => error.to_string(),
         other => other.to_string(),
@@ -137,16 +145,46 @@ fn archive(vfs: &Vfs, top: Id, build: &BuildAction, to: &Path) -> std::result::R
 }
 
 /// Leaves what a failed build wrote as `kept-<directory>.nar`.
-fn keep(vfs: &Vfs, scratch: &Path) -> io::Result<()> {
+fn keep(vfs: &Vfs, scratch: &Path, limits: &Limits) -> io::Result<()> {
     for (name, id) in vfs.entries(ROOT, None) {
         if name == b"in" {
             continue;
         }
-        let to = scratch.join(format!("kept-{}.nar", String::from_utf8_lossy(name)));
-        let to = io::BufWriter::new(File::create(to)?);
-        vfs.pack(id, to, |_| false).map_err(io::Error::other)?;
+        let path = scratch.join(format!("kept-{}.nar", String::from_utf8_lossy(name)));
+        let to = Capped { to: File::create(&path)?, left: archive_bytes(limits) };
+        if vfs.pack(id, io::BufWriter::new(to), |_| false).is_err() {
+            std::fs::remove_file(&path)?;
+        }
     }
     Ok(())
+}
+
+/// What an archive may take: files count once in the file system and once for each name in an
+/// archive, so hard links could make it much larger. Twice the disk limit has room for the
+/// archive's own bytes.
+fn archive_bytes(limits: &Limits) -> u64 {
+    limits.disk.saturating_mul(2).saturating_add(1 << 20)
+}
+
+/// A sink that takes so many bytes and no more.
+struct Capped {
+    to: File,
+    left: u64,
+}
+
+impl io::Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.left {
+            return Err(io::Error::other("its archive is beyond the disk limit"));
+        }
+        let n = self.to.write(bytes)?;
+        self.left -= n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// The log, as frames to the parent.
@@ -180,8 +218,8 @@ impl Run<'_> {
         self.step.args.first().cloned().unwrap_or_else(|| self.step.run.to_string())
     }
 
-    fn place(&self, what: &str, path: &GuestPath, why: impl std::fmt::Debug) -> Box<Failure> {
-        let (what, path, why) = (what.into(), path.to_string(), format!("{why:?}").to_lowercase());
+    fn place(&self, what: &str, path: &GuestPath, why: impl std::fmt::Display) -> Box<Failure> {
+        let (what, path, why) = (what.into(), path.to_string(), why.to_string());
         Box::new(Failure::Place { step: self.number, what, path, why })
     }
 
@@ -224,6 +262,9 @@ impl Run<'_> {
         let (step, path) = (self.number, path.to_string());
         let refused = |refused| Box::new(Failure::Refused { step, path: path.clone(), refused });
         let id = vfs.find(ROOT, &path.as_bytes()[1..], true);
+        if id.is_ok_and(|id| vfs.len(id) > MODULE_BYTES) {
+            return Err(refused(engine::Refused::Invalid(format!("it has more than {MODULE_BYTES} bytes"))));
+        }
         let bytes = id.map_err(Into::into).and_then(|id| vfs.read_all(id));
         let bytes = bytes.map_err(|_| Box::new(Failure::NoModule { step, path: path.clone() }))?;
         engine::check(&bytes).map_err(refused)?;
@@ -240,7 +281,7 @@ impl Run<'_> {
         let stdin = match &step.stdin {
             None => {
                 let document = self.build.stdin_document().into_bytes();
-                world.vfs.anonymous(document).map_err(|e| setup(format!("{e:?}")))?
+                world.vfs.anonymous(document).map_err(setup)?
             }
             Some(path) => {
                 let id = world.vfs.find(ROOT, &below(path), true);
@@ -309,11 +350,12 @@ fn create(world: &mut World, path: &[u8]) -> std::result::Result<Id, super::errn
 fn call(store: &mut Store<Guest>, module: &Module) -> wasmtime::Result<()> {
     let mut linker = Linker::new(module.engine());
     wasi::define(&mut linker)?;
-    // The memory must be known before a start function may call into WASI.
-    let instance = linker.instantiate(&mut *store, module)?;
-    store.data_mut().memory = instance.get_memory(&mut *store, "memory");
-    let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
-    match start.call(&mut *store, ()) {
+    let run = |store: &mut Store<Guest>| {
+        let instance = linker.instantiate(&mut *store, module)?;
+        store.data_mut().memory = instance.get_memory(&mut *store, "memory");
+        instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call(&mut *store, ())
+    };
+    match run(store) {
         Err(error) if matches!(error.downcast_ref(), Some(End::Exit(0))) => Ok(()),
         other => other,
     }

@@ -298,9 +298,8 @@ pub(super) fn fd_readdir(
     });
     let mut used = 0;
     let mut last = None;
-    for (next, (name, inode, file_type)) in
-        (cookie.saturating_add(1)..).zip(dots.skip(cookie.min(2) as usize).chain(entries))
-    {
+    for (n, (name, inode, file_type)) in dots.skip(cookie.min(2) as usize).chain(entries).enumerate() {
+        let next = cookie.saturating_add(n as u64 + 1);
         let mut entry = Vec::with_capacity(24 + name.len());
         entry.extend_from_slice(&next.to_le_bytes());
         entry.extend_from_slice(&inode.to_le_bytes());
@@ -623,12 +622,12 @@ pub(super) fn poll_oneoff(
             Wait::Until(time) => Some(*time),
             _ => None,
         });
-        g.world.elapsed = g.world.elapsed.max(first.min().unwrap_or(0));
+        g.world.elapsed = g.world.elapsed.max(first.min().unwrap_or(0).min(LATEST));
     }
     let mut happened = 0;
     for (userdata, kind, wait) in waits {
         let (errno, bytes) = match wait {
-            Wait::Until(time) if time > g.world.elapsed => continue,
+            Wait::Until(time) if time.min(LATEST) > g.world.elapsed => continue,
             Wait::Until(_) => (0, 0),
             Wait::Ready(bytes) => (0, bytes),
             Wait::Error(errno) => (errno as u16, 0),
