@@ -74,6 +74,7 @@ fn what_was_collected_is_made_again_when_it_is_needed() {
     sandbox.ok(["store", "pin", "kept", "a"]);
     sandbox.ok(["store", "gc"]);
     assert_eq!(sandbox.run(["nar", "ls", &all]).code, 4);
+    assert_eq!(sandbox.json(&["store", "pin", "again", "a"])["name"], "again");
     let kept = sandbox.json(&["store", "pins"])["kept"][0].as_str().expect("a pin").to_owned();
     assert_eq!(sandbox.cat(&kept, "text"), "1");
     assert_eq!(sandbox.executed("all"), ["all", "b"], "`a` was kept");

@@ -79,8 +79,10 @@ impl Context {
 
     /// Says something on stderr unless asked to be quiet.
     pub(crate) fn tell(&self, text: &str) {
-        if !self.quiet {
-            output::complain(text);
+        match (self.quiet, self.json) {
+            (true, _) => {}
+            (_, true) => output::complain(&output::envelope("notice", &text).to_string()),
+            _ => output::complain(text),
         }
     }
 

@@ -99,7 +99,12 @@ impl StoreCommand {
                         .hint("list what is there with `assize store ls`"));
                 }
                 store.pin(&name, &nars)?;
-                context.tell(&format!("pinned {} as `{name}`", archives(nars.len() as u64)));
+                if context.json {
+                    let nars: Vec<_> = nars.iter().map(ToString::to_string).collect();
+                    output::json("pin", &serde_json::json!({ "name": name, "nars": nars }))?;
+                } else {
+                    context.tell(&format!("pinned {} as `{name}`", archives(nars.len() as u64)));
+                }
             }
             Self::Unpin { name } => {
                 if !store.unpin(&name)? {
@@ -329,6 +334,11 @@ fn export(
         file.persist(to).map_err(|e| cannot(e.error))?;
         exported
     };
+    // With `-`, stdout is the bundle's.
+    if context.json && to != Path::new("-") {
+        let data = serde_json::json!({ "nars": exported.nars, "actions": exported.actions, "bytes": exported.nar_bytes });
+        return Ok(output::json("export", &data)?);
+    }
     context.tell(&format!("exported {}, {}", archives(exported.nars), bytes(exported.nar_bytes)));
     Ok(())
 }
