@@ -105,7 +105,8 @@ impl Client<'_> {
 
 /// Reads to the end in a thread, keeping the last [`CAPTURE`] bytes.
 fn drain(source: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
+    // One message is all that comes.
+    let (sender, receiver) = mpsc::sync_channel(1);
     let mut source = source.expect("piped");
     std::thread::spawn(move || {
         let (mut kept, mut chunk) = (Vec::new(), vec![0; 16 << 10]);
