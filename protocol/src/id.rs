@@ -50,7 +50,7 @@ fn parse(kind: &'static str, text: &str) -> Result<[u8; 32], IdError> {
 }
 
 /// RFC 4648 base32, lower case, without padding; non-zero trailing bits are refused.
-static BASE32: std::sync::LazyLock<data_encoding::Encoding> = std::sync::LazyLock::new(|| {
+pub(crate) static BASE32: std::sync::LazyLock<data_encoding::Encoding> = std::sync::LazyLock::new(|| {
     let mut spec = data_encoding::Specification::new();
     spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
     spec.encoding().expect("the alphabet has 32 distinct symbols")
@@ -146,6 +146,11 @@ id! {
 id! {
     /// The hash of an action's encoding: the input hash, which attestations speak of.
     ActionId, "act"
+}
+
+id! {
+    /// The hash of a statement's bytes, without its signature.
+    StatementId, "att"
 }
 
 impl NarHash {

@@ -3,6 +3,7 @@
 //! ```text
 //! derivation ── resolve ──▶ action ── execute ──▶ NAR ── hash ──▶ NarHash
 //! (author)                  (input hash)          (output)        (output hash)
+//!                               └─────── statement: "I executed it and got this", signed ──▶ feed
 //! ```
 //!
 //! * [`limits`]: every size and count limit, in one table.
@@ -14,7 +15,13 @@
 //! * [`location`]: where a fetched file may be had.
 //! * [`derivation`]: a build as its author wrote it; its inputs may be other derivations.
 //! * [`action`]: a derivation with every input replaced by a hash: what is executed.
+//! * [`output`]: what executing an action gave.
 //! * [`nar`]: the archive in which files come and go.
+//! * [`witness`]: proof of execution: how what a guest did is hashed.
+//! * [`key`]: the keys that sign, and what they sign under.
+//! * [`statement`]: what an attester says, signed.
+//! * [`feed`]: an attester's statements in their order, hash-chained.
+//! * [`evidence`]: proofs against a key, and the file in which statements are carried by hand.
 //!
 //! Pure on purpose: no I/O, no clock, no randomness, no async. Everything here compiles for
 //! `wasm32-unknown-unknown`, so that a browser can check what a node can check.
@@ -23,10 +30,16 @@
 pub mod action;
 pub mod derivation;
 pub mod encode;
+pub mod evidence;
+pub mod feed;
 pub mod glob;
 pub mod id;
+pub mod key;
 pub mod limits;
 pub mod location;
 pub mod name;
 pub mod nar;
+pub mod output;
 pub mod sri;
+pub mod statement;
+pub mod witness;

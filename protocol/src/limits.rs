@@ -37,3 +37,12 @@ pub const NAR_TARGET_BYTES: usize = 4095;
 
 /// Nodes of one archive. The index costs 48 bytes for each.
 pub const NAR_NODES: usize = 1 << 22;
+
+/// Longest encoding of a statement, in bytes: an attestation of [`OUTPUTS`] outputs with the longest names fits.
+pub const STATEMENT_BYTES: usize = 256 << 10;
+
+/// Longest evidence file, in bytes: a million statements of the usual 300 bytes.
+pub const EVIDENCE_BYTES: u64 = 1 << 30;
+
+/// Latest time of a statement, in seconds since 1970: the end of the year 9999, so that any time can be shown.
+pub const LATEST_TIME: u64 = 253_402_300_799;

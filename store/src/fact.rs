@@ -1,6 +1,6 @@
 //! Facts: what the journal says, and all that it says (SPEC §9.3).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use minicbor::{
     Decode, Decoder, Encode, Encoder,
@@ -12,6 +12,7 @@ use protocol::{
     id::{ActionId, DerivationId, NarHash},
     limits,
     name::Name,
+    output::{self, Outputs},
 };
 
 /// Longest encoding of a fact, in bytes: an action and its frame.
@@ -54,20 +55,11 @@ pub struct Realisation {
     /// That derivation's name: a label for people.
     pub name: Name,
     /// What came out, at least one, at most [`limits::OUTPUTS`].
-    pub outputs: BTreeMap<Name, Output>,
+    pub outputs: Outputs,
     /// When it ended, in seconds since 1970 by this machine's clock.
     pub finished: u64,
     /// How long it took, in milliseconds.
     pub millis: u64,
-}
-
-/// One output of a [`Realisation`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Output {
-    /// Its archive.
-    pub nar: NarHash,
-    /// Bytes of its archive.
-    pub size: u64,
 }
 
 /// Why a pin was refused.
@@ -160,28 +152,13 @@ impl Realisation {
     /// Behind the kind.
     fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut ()) -> Result<(), WriteFailed<W::Error>> {
         e.encode(self.action)?.encode(self.derivation)?.encode(&self.name)?;
-        e.array(self.outputs.len() as u64)?;
-        for (name, output) in &self.outputs {
-            e.array(3)?.encode(name)?.encode(output.nar)?.u64(output.size)?;
-        }
+        output::encode(&self.outputs, e)?;
         e.u64(self.finished)?.u64(self.millis)?.ok()
     }
 
     fn decode(d: &mut Decoder<'_>, _: &mut ()) -> Result<Self, Malformed> {
         let (action, derivation, name) = (d.decode()?, d.decode()?, d.decode()?);
-        let at = d.position();
-        let count = length(d, limits::OUTPUTS)?;
-        if count == 0 {
-            return Err(refuse(at, "a realisation without outputs"));
-        }
-        let mut outputs = BTreeMap::new();
-        for _ in 0..count {
-            if length(d, 3)? != 3 {
-                return Err(refuse(at, "an output has three fields"));
-            }
-            let name = d.decode()?;
-            outputs.insert(name, Output { nar: d.decode()?, size: d.u64()? });
-        }
+        let outputs = output::decode(d)?;
         Ok(Self { action, derivation, name, outputs, finished: d.u64()?, millis: d.u64()? })
     }
 }
@@ -201,6 +178,10 @@ fn refuse(at: usize, why: impl std::fmt::Display) -> Malformed {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use protocol::output::Output;
+
     use super::*;
 
     #[test]

@@ -45,7 +45,7 @@ use protocol::id::{ActionId, NarHash};
 pub use self::{
     bundle::{ExportError, Exported, ImportError, Imported},
     disk::DiskError,
-    fact::{FACT_BYTES, Fact, Output, PIN_NAME_BYTES, PIN_NARS, PinError, Realisation, check_pin},
+    fact::{FACT_BYTES, Fact, PIN_NAME_BYTES, PIN_NARS, PinError, Realisation, check_pin},
     facts::{Found, LookupError, RecordError},
     gc::{Area, GcOptions, GcReport, SweptNar},
     index::IndexError,

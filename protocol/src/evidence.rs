@@ -1,0 +1,357 @@
+//! Proofs against a key, and the file in which what was signed is carried by hand (SPEC §10.5 to §10.7).
+//!
+//! An evidence file has statements of any attesters, revocations and equivocations, in any order.
+//! Each item proves itself; the file proves nothing.
+
+use minicbor::{
+    Decoder, Encode, Encoder,
+    decode::Error as Malformed,
+    encode::{Error as WriteFailed, Write},
+};
+
+use crate::{
+    encode::{self, DecodeError, elements, refuse},
+    key::{AttesterKey, Context, Signature, SignatureError, SigningKey, Verifier},
+    limits,
+    statement::{Signed, Unverified},
+};
+
+/// The first line of an evidence file.
+pub const MAGIC: &[u8] = b"assize evidence 1\n";
+
+/// The longest encoding of an item: two statements and their frame.
+const ITEM_BYTES: usize = 2 * limits::STATEMENT_BYTES + 256;
+
+/// "This key is mine, and from this place of its feed on it no longer speaks for me."
+///
+/// Not an entry of the feed: it can be signed before it is needed, and published by whoever has it.
+/// Of several revocations of a key the earliest place counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revocation {
+    attester: AttesterKey,
+    since: u64,
+    signature: Signature,
+}
+
+impl Revocation {
+    /// Signs a revocation of `key`: nothing at place `since` or behind it counts; 0 revokes all.
+    pub fn sign(key: &SigningKey, since: u64) -> Self {
+        let attester = AttesterKey::of(key);
+        let signature = Signature::sign(key, Context::Revocation, &Self::message(&attester, since));
+        Self { attester, since, signature }
+    }
+
+    /// Whose key.
+    pub fn attester(&self) -> AttesterKey {
+        self.attester
+    }
+
+    /// The first place that no longer counts.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
+    fn message(attester: &AttesterKey, since: u64) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        bytes[..32].copy_from_slice(attester.as_bytes());
+        bytes[32..].copy_from_slice(&since.to_be_bytes());
+        bytes
+    }
+
+    fn verify(&self) -> Result<(), SignatureError> {
+        let message = Self::message(&self.attester, self.since);
+        Verifier::new(self.attester)?.verify(Context::Revocation, &message, &self.signature)
+    }
+}
+
+/// Two statements of one attester that cannot both be in one feed: the key is broken or lies.
+///
+/// Either both have the same place, or one has the place behind the other and does not follow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Equivocation {
+    first: Signed,
+    second: Signed,
+}
+
+/// Why two statements are no equivocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoEquivocation {
+    /// They are not of one attester.
+    #[error("the statements are of two attesters, `{first}` and `{second}`")]
+    Attesters {
+        /// The first statement's.
+        first: AttesterKey,
+        /// The second statement's.
+        second: AttesterKey,
+    },
+    /// One feed may have both.
+    #[error("one feed may have both, at its places {first} and {second}")]
+    Compatible {
+        /// The first statement's place.
+        first: u64,
+        /// The second statement's place.
+        second: u64,
+    },
+}
+
+impl Equivocation {
+    /// Makes a proof of two statements, whichever comes first.
+    ///
+    /// # Errors
+    ///
+    /// [`NoEquivocation`] if they prove nothing.
+    pub fn new(one: Signed, other: Signed) -> Result<Self, NoEquivocation> {
+        // One proof has one form: by place, then by id.
+        let key = |s: &Signed| (s.statement().seq, s.id());
+        let (first, second) = if key(&one) <= key(&other) { (one, other) } else { (other, one) };
+        let (a, b) = (first.statement(), second.statement());
+        if a.attester != b.attester {
+            return Err(NoEquivocation::Attesters { first: a.attester, second: b.attester });
+        }
+        let same_place = a.seq == b.seq && first.id() != second.id();
+        let broken_chain = a.seq.checked_add(1) == Some(b.seq) && b.prev != first.id();
+        match same_place || broken_chain {
+            true => Ok(Self { first, second }),
+            false => Err(NoEquivocation::Compatible { first: a.seq, second: b.seq }),
+        }
+    }
+
+    /// Whose key.
+    pub fn attester(&self) -> AttesterKey {
+        self.first.statement().attester
+    }
+
+    /// The statements: the earlier place first.
+    pub fn statements(&self) -> [&Signed; 2] {
+        [&self.first, &self.second]
+    }
+}
+
+/// What an evidence file carries: each of it verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// A statement.
+    Statement(Signed),
+    /// The end of a key.
+    Revocation(Revocation),
+    /// A key that broke the rules.
+    Equivocation(Equivocation),
+}
+
+/// A well-formed item with signatures that nobody has checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnverifiedEvidence {
+    /// A statement.
+    Statement(Unverified),
+    /// The end of a key.
+    Revocation(Revocation),
+    /// Two statements that are said to exclude each other.
+    Equivocation(Unverified, Unverified),
+}
+
+/// Why evidence was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceError {
+    /// It does not begin with [`MAGIC`].
+    #[error("not an evidence file: it does not begin with `assize evidence 1`")]
+    Magic,
+    /// More than [`limits::EVIDENCE_BYTES`].
+    #[error("{len} bytes, but at most {limit} are allowed", limit = limits::EVIDENCE_BYTES)]
+    TooLong {
+        /// Bytes given.
+        len: u64,
+    },
+    /// An item is not well formed.
+    #[error("the item at byte {at}")]
+    Item {
+        /// Where it begins.
+        at: usize,
+        /// Why not; offsets are counted from its beginning.
+        #[source]
+        source: DecodeError,
+    },
+    /// A signature is wrong.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// Two statements prove nothing.
+    #[error(transparent)]
+    Equivocation(#[from] NoEquivocation),
+}
+
+impl UnverifiedEvidence {
+    /// Checks the signatures, and that an equivocation is one.
+    ///
+    /// # Errors
+    ///
+    /// [`EvidenceError::Signature`] or [`EvidenceError::Equivocation`].
+    pub fn verify(self) -> Result<Evidence, EvidenceError> {
+        match self {
+            Self::Statement(statement) => Ok(Evidence::Statement(statement.verify()?)),
+            Self::Revocation(revocation) => {
+                revocation.verify()?;
+                Ok(Evidence::Revocation(revocation))
+            }
+            Self::Equivocation(first, second) => {
+                Ok(Evidence::Equivocation(Equivocation::new(first.verify()?, second.verify()?)?))
+            }
+        }
+    }
+
+    /// Takes it as verified, because it was before it was stored: for one's own disk alone.
+    ///
+    /// # Errors
+    ///
+    /// [`NoEquivocation`], which needs no signature to be seen.
+    pub fn assume_verified(self) -> Result<Evidence, NoEquivocation> {
+        match self {
+            Self::Statement(statement) => Ok(Evidence::Statement(statement.assume_verified())),
+            Self::Revocation(revocation) => Ok(Evidence::Revocation(revocation)),
+            Self::Equivocation(first, second) => {
+                let (first, second) = (first.assume_verified(), second.assume_verified());
+                Ok(Evidence::Equivocation(Equivocation::new(first, second)?))
+            }
+        }
+    }
+
+    /// Reads one item of at most 512 KiB and a frame.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        encode::from_bytes(bytes, ITEM_BYTES)
+    }
+}
+
+impl Evidence {
+    /// Whose key it is about.
+    pub fn attester(&self) -> AttesterKey {
+        match self {
+            Self::Statement(statement) => statement.statement().attester,
+            Self::Revocation(revocation) => revocation.attester(),
+            Self::Equivocation(equivocation) => equivocation.attester(),
+        }
+    }
+
+    /// Its canonical encoding, as an item of an evidence file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode::to_bytes(self)
+    }
+}
+
+/// Reads the items of an evidence file, which is all of `file`.
+///
+/// Yields up to the first item that is not well formed; that error is the last thing yielded. No
+/// signature is checked: see [`UnverifiedEvidence::verify`].
+///
+/// # Errors
+///
+/// [`EvidenceError::Magic`] or [`EvidenceError::TooLong`].
+pub fn read(
+    file: &[u8],
+) -> Result<impl Iterator<Item = Result<UnverifiedEvidence, EvidenceError>> + '_, EvidenceError> {
+    if file.len() as u64 > limits::EVIDENCE_BYTES {
+        return Err(EvidenceError::TooLong { len: file.len() as u64 });
+    }
+    if !file.starts_with(MAGIC) {
+        return Err(EvidenceError::Magic);
+    }
+    let mut at = MAGIC.len();
+    Ok(std::iter::from_fn(move || {
+        if at == file.len() {
+            return None;
+        }
+        let item = item(&file[at..]).map_err(|source| EvidenceError::Item { at, source });
+        match item {
+            Ok((item, len)) => {
+                at += len;
+                Some(Ok(item))
+            }
+            Err(error) => {
+                at = file.len();
+                Some(Err(error))
+            }
+        }
+    }))
+}
+
+/// The item that `bytes` begin with, and its length.
+fn item(bytes: &[u8]) -> Result<(UnverifiedEvidence, usize), DecodeError> {
+    let bytes = &bytes[..bytes.len().min(ITEM_BYTES)];
+    let mut decoder = Decoder::new(bytes);
+    // Only how far it reaches; a value nested too deep is none of ours and is refused below.
+    decoder.skip().map_err(DecodeError::Malformed)?;
+    let len = decoder.position();
+    Ok((UnverifiedEvidence::from_bytes(&bytes[..len])?, len))
+}
+
+const STATEMENT: &str = "statement";
+const REVOCATION: &str = "revocation";
+const EQUIVOCATION: &str = "equivocation";
+
+impl<C> Encode<C> for Evidence {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), WriteFailed<W::Error>> {
+        match self {
+            Self::Statement(statement) => encode_item(e, &[statement.bytes()]),
+            Self::Revocation(revocation) => encode_revocation(e, revocation),
+            Self::Equivocation(equivocation) => encode_item(e, &equivocation.statements().map(Signed::bytes)),
+        }
+    }
+}
+
+impl<C> Encode<C> for UnverifiedEvidence {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), WriteFailed<W::Error>> {
+        match self {
+            Self::Statement(statement) => encode_item(e, &[statement.bytes()]),
+            Self::Revocation(revocation) => encode_revocation(e, revocation),
+            Self::Equivocation(first, second) => encode_item(e, &[first.bytes(), second.bytes()]),
+        }
+    }
+}
+
+/// A statement, or two.
+fn encode_item<W: Write>(e: &mut Encoder<W>, statements: &[&[u8]]) -> Result<(), WriteFailed<W::Error>> {
+    let kind = if statements.len() == 1 { STATEMENT } else { EQUIVOCATION };
+    e.array(1 + statements.len() as u64)?.str(kind)?;
+    statements.iter().try_for_each(|bytes| e.bytes(bytes)?.ok())
+}
+
+fn encode_revocation<W: Write>(
+    e: &mut Encoder<W>,
+    revocation: &Revocation,
+) -> Result<(), WriteFailed<W::Error>> {
+    let Revocation { attester, since, signature } = revocation;
+    e.array(4)?.str(REVOCATION)?.encode(attester)?.u64(*since)?.encode(signature)?.ok()
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for UnverifiedEvidence {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, Malformed> {
+        let at = d.position();
+        let len = d.array()?;
+        match d.str()? {
+            STATEMENT => {
+                elements(at, len, 2)?;
+                Ok(Self::Statement(statement(d)?))
+            }
+            REVOCATION => {
+                elements(at, len, 4)?;
+                let (attester, since, signature) = (d.decode()?, d.u64()?, d.decode()?);
+                Ok(Self::Revocation(Revocation { attester, since, signature }))
+            }
+            EQUIVOCATION => {
+                elements(at, len, 3)?;
+                Ok(Self::Equivocation(statement(d)?, statement(d)?))
+            }
+            other => Err(refuse(at, format!("unknown kind of evidence `{other}`"))),
+        }
+    }
+}
+
+fn statement(d: &mut Decoder<'_>) -> Result<Unverified, Malformed> {
+    let at = d.position();
+    let bytes = d.bytes()?;
+    Unverified::from_bytes(bytes).map_err(|error| match std::error::Error::source(&error) {
+        Some(source) => refuse(at, format!("{error}: {source}")),
+        None => refuse(at, error),
+    })
+}

@@ -1,0 +1,433 @@
+//! Statements (SPEC §10): what an attester says, signed.
+//!
+//! A signed attestation means: "I executed this action, on this platform, and got these outputs."
+//! It does not mean that the outputs are good, useful or harmless.
+//!
+//! ```text
+//! Statement ── sign ──▶ Signed ── bytes ──▶ Unverified ── verify ──▶ Signed
+//! ```
+//!
+//! Bytes from outside become an [`Unverified`], which is well formed and no more; only verification
+//! (or one's own key) makes a [`Signed`] of it.
+
+use minicbor::{
+    Decoder, Encode, Encoder,
+    decode::Error as Malformed,
+    encode::{Error as WriteFailed, Write},
+};
+
+use crate::{
+    encode::{self, DecodeError, array, elements, refuse},
+    id::{ActionId, StatementId},
+    key::{AttesterKey, Context, Signature, SignatureError, SigningKey, Verifier},
+    limits,
+    name::Name,
+    output::{self, Outputs},
+    witness::Witness,
+};
+
+const ID: &str = "assize 2026-11 statement";
+
+/// The version of the encoding.
+const VERSION: u8 = 1;
+
+/// Bytes of the signature, which come before those of the statement.
+const SIGNATURE_BYTES: usize = 64;
+
+/// One entry of a feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// Who says it.
+    pub attester: AttesterKey,
+    /// Its place in the feed, counted from 0.
+    pub seq: u64,
+    /// The statement before it; zeros at place 0.
+    pub prev: StatementId,
+    /// When its attester says that it was said, in seconds since 1970, at most
+    /// [`limits::LATEST_TIME`]. Information only: nothing is decided by it.
+    pub time: u64,
+    /// What is said.
+    pub body: Body,
+}
+
+/// What a statement says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// I executed an action and got outputs.
+    Built(Attestation),
+    /// I executed an action and it failed.
+    Failed(Failure),
+    /// What I said from one place of my feed to another, both included, is withdrawn.
+    Retract {
+        /// The first place.
+        first: u64,
+        /// The last place, before this statement's own.
+        last: u64,
+    },
+    /// I go on under another key. This feed ends here.
+    Succeed {
+        /// The other key.
+        successor: AttesterKey,
+        /// The successor's signature of [`succession`], without which anybody could name anybody.
+        consent: Signature,
+    },
+}
+
+/// "I executed this action and got these outputs."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attestation {
+    /// The input hash.
+    pub action: ActionId,
+    /// All outputs of the action, at least one, at most [`limits::OUTPUTS`].
+    pub outputs: Outputs,
+    /// Proof of execution; `None` if there is none, which policies may hold against it.
+    pub witness: Option<Witness>,
+    /// Where it was executed, in the attester's words.
+    pub platform: Platform,
+}
+
+/// "I executed this action and it failed." Never makes an output accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The input hash.
+    pub action: ActionId,
+    /// The step that failed, counted from 1; 0 if it is not the fault of one.
+    pub step: u32,
+    /// How.
+    pub ending: Ending,
+    /// Where it was executed, in the attester's words.
+    pub platform: Platform,
+}
+
+/// How an execution failed. Limits and time-outs are not among them: they say nothing of the action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ending {
+    /// The step ended with this code, which is not 0.
+    Exit(u32),
+    /// The step raised this signal.
+    Signal(u8),
+    /// The step trapped.
+    Trap,
+    /// Executions of it on one machine differ: a bug of the engine.
+    Unstable,
+}
+
+/// Where an action was executed, in the attester's words: nobody can check it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Platform {
+    /// The wasm engine and its version, as in `wasmtime-48.0.8`.
+    pub engine: Name,
+    /// The processor's architecture, as in `x86_64`.
+    pub arch: Name,
+    /// The operating system, as in `linux`.
+    pub os: Name,
+}
+
+/// What a successor signs to consent: the old key, then the new one.
+pub fn succession(old: &AttesterKey, new: &AttesterKey) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    bytes[..32].copy_from_slice(old.as_bytes());
+    bytes[32..].copy_from_slice(new.as_bytes());
+    bytes
+}
+
+impl Statement {
+    /// Its canonical encoding, without a signature.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode::to_bytes(self)
+    }
+
+    /// Reads a canonical encoding of at most [`limits::STATEMENT_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`]; a statement that breaks a rule of SPEC §10.2 is malformed.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        encode::from_bytes(bytes, limits::STATEMENT_BYTES)
+    }
+
+    /// Signs it.
+    ///
+    /// # Errors
+    ///
+    /// What is not a valid statement is not signed: another attester than the key's, or what
+    /// [`Statement::from_bytes`] refuses.
+    pub fn sign(self, key: &SigningKey) -> Result<Signed, SignError> {
+        if self.attester != AttesterKey::of(key) {
+            return Err(SignError::Attester { says: self.attester, key: AttesterKey::of(key) });
+        }
+        let bytes = self.to_bytes();
+        Self::from_bytes(&bytes).map_err(SignError::Invalid)?;
+        let signature = Signature::sign(key, Context::Statement, &bytes);
+        Ok(Signed { statement: self, bytes: [signature.as_bytes(), bytes.as_slice()].concat() })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if (self.seq == 0) != (self.prev.as_bytes() == &[0; 32]) {
+            return Err("`prev` is zeros at place 0 and nowhere else".into());
+        }
+        if self.time > limits::LATEST_TIME {
+            return Err(format!("the time {} is behind the year 9999", self.time));
+        }
+        match &self.body {
+            Body::Built(_) | Body::Failed(_) => Ok(()),
+            Body::Retract { first, last } if first <= last && *last < self.seq => Ok(()),
+            Body::Retract { first, last } => {
+                Err(format!("place {} cannot retract {first} to {last}", self.seq))
+            }
+            Body::Succeed { successor, .. } if *successor != self.attester => Ok(()),
+            Body::Succeed { .. } => Err("a key cannot succeed itself".into()),
+        }
+    }
+}
+
+/// Why a statement was not signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The statement is another attester's.
+    #[error("a statement of `{says}` cannot be signed with the key `{key}`")]
+    Attester {
+        /// Whose it says to be.
+        says: AttesterKey,
+        /// The key at hand.
+        key: AttesterKey,
+    },
+    /// No reader would accept it.
+    #[error("not a valid statement")]
+    Invalid(#[source] DecodeError),
+}
+
+/// A well-formed statement with a signature that nobody has checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unverified(Signed);
+
+impl Unverified {
+    /// Reads 64 bytes of signature and a statement of at most [`limits::STATEMENT_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`], its offsets counted from the start of the statement.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let Some((_, statement)) = bytes.split_at_checked(SIGNATURE_BYTES) else {
+            let why = format!("a signature has {SIGNATURE_BYTES} bytes, found {}", bytes.len());
+            return Err(DecodeError::Malformed(refuse(0, why)));
+        };
+        let statement = Statement::from_bytes(statement)?;
+        Ok(Self(Signed { statement, bytes: bytes.to_vec() }))
+    }
+
+    /// What it claims to say.
+    pub fn statement(&self) -> &Statement {
+        &self.0.statement
+    }
+
+    /// Signature and statement, as they were read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.bytes
+    }
+
+    /// Checks the signature, and the consent in a succession.
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureError`].
+    pub fn verify(self) -> Result<Signed, SignatureError> {
+        let verifier = Verifier::new(self.0.statement.attester)?;
+        self.verify_by(&verifier)
+    }
+
+    /// As [`Unverified::verify`], with a key made ready before: for many statements of one attester.
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureError`]; also if the statement is another attester's.
+    pub fn verify_by(self, verifier: &Verifier) -> Result<Signed, SignatureError> {
+        let Statement { attester, body, .. } = &self.0.statement;
+        if *attester != verifier.key() {
+            return Err(SignatureError::Forged(verifier.key()));
+        }
+        verifier.verify(Context::Statement, self.0.unsigned(), &self.0.signature())?;
+        if let Body::Succeed { successor, consent } = body {
+            let both = succession(attester, successor);
+            Verifier::new(*successor)?.verify(Context::Succession, &both, consent)?;
+        }
+        Ok(self.0)
+    }
+
+    /// Takes it as verified, because it was before it was stored: for one's own disk alone.
+    pub fn assume_verified(self) -> Signed {
+        self.0
+    }
+}
+
+/// A statement that its attester signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    statement: Statement,
+    bytes: Vec<u8>,
+}
+
+impl Signed {
+    /// What it says.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
+
+    /// Signature and statement, as [`Unverified::from_bytes`] reads them.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its id, in which the signature has no part: one statement may have several signatures.
+    pub fn id(&self) -> StatementId {
+        StatementId::from_bytes(blake3::derive_key(ID, self.unsigned()))
+    }
+
+    fn unsigned(&self) -> &[u8] {
+        &self.bytes[SIGNATURE_BYTES..]
+    }
+
+    fn signature(&self) -> Signature {
+        let mut bytes = [0; SIGNATURE_BYTES];
+        bytes.copy_from_slice(&self.bytes[..SIGNATURE_BYTES]);
+        Signature::from_bytes(bytes)
+    }
+}
+
+impl Platform {
+    /// The platform of this process, running `engine`.
+    pub fn here(engine: Name) -> Self {
+        // Rust's names of both are made of letters, digits and `_`.
+        let name = |text: &str| Name::new(text).expect("a name");
+        Self { engine, arch: name(std::env::consts::ARCH), os: name(std::env::consts::OS) }
+    }
+}
+
+const BUILT: &str = "built";
+const FAILED: &str = "failed";
+const RETRACT: &str = "retract";
+const SUCCEED: &str = "succeed";
+
+impl<C> Encode<C> for Statement {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, c: &mut C) -> Result<(), WriteFailed<W::Error>> {
+        e.array(6)?.u8(VERSION)?.encode(self.attester)?.u64(self.seq)?.encode(self.prev)?.u64(self.time)?;
+        self.body.encode(e, c)
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Statement {
+    fn decode(d: &mut Decoder<'b>, c: &mut C) -> Result<Self, Malformed> {
+        let at = d.position();
+        array(d, 6)?;
+        match d.u64()? {
+            1 => {}
+            other => return Err(refuse(at, format!("unknown version {other} of statements"))),
+        }
+        let statement = Self {
+            attester: d.decode()?,
+            seq: d.u64()?,
+            prev: d.decode()?,
+            time: d.u64()?,
+            body: Body::decode(d, c)?,
+        };
+        statement.check().map_err(|why| refuse(at, why))?;
+        Ok(statement)
+    }
+}
+
+impl<C> Encode<C> for Body {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, c: &mut C) -> Result<(), WriteFailed<W::Error>> {
+        match self {
+            Self::Built(Attestation { action, outputs, witness, platform }) => {
+                e.array(5)?.str(BUILT)?.encode(action)?;
+                output::encode(outputs, e)?;
+                e.encode(witness)?;
+                platform.encode(e, c)
+            }
+            Self::Failed(Failure { action, step, ending, platform }) => {
+                e.array(5)?.str(FAILED)?.encode(action)?.u32(*step)?;
+                ending.encode(e, c)?;
+                platform.encode(e, c)
+            }
+            Self::Retract { first, last } => e.array(3)?.str(RETRACT)?.u64(*first)?.u64(*last)?.ok(),
+            Self::Succeed { successor, consent } => {
+                e.array(3)?.str(SUCCEED)?.encode(successor)?.encode(consent)?.ok()
+            }
+        }
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Body {
+    fn decode(d: &mut Decoder<'b>, c: &mut C) -> Result<Self, Malformed> {
+        let at = d.position();
+        let len = d.array()?;
+        match d.str()? {
+            BUILT => {
+                elements(at, len, 5)?;
+                Ok(Self::Built(Attestation {
+                    action: d.decode()?,
+                    outputs: output::decode(d)?,
+                    witness: d.decode()?,
+                    platform: Platform::decode(d, c)?,
+                }))
+            }
+            FAILED => {
+                elements(at, len, 5)?;
+                Ok(Self::Failed(Failure {
+                    action: d.decode()?,
+                    step: d.u32()?,
+                    ending: Ending::decode(d, c)?,
+                    platform: Platform::decode(d, c)?,
+                }))
+            }
+            RETRACT => {
+                elements(at, len, 3)?;
+                Ok(Self::Retract { first: d.u64()?, last: d.u64()? })
+            }
+            SUCCEED => {
+                elements(at, len, 3)?;
+                Ok(Self::Succeed { successor: d.decode()?, consent: d.decode()? })
+            }
+            other => Err(refuse(at, format!("unknown kind of statement `{other}`"))),
+        }
+    }
+}
+
+impl<C> Encode<C> for Ending {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), WriteFailed<W::Error>> {
+        let (how, number) = match self {
+            Self::Exit(code) => ("exit", *code),
+            Self::Signal(signal) => ("signal", u32::from(*signal)),
+            Self::Trap => ("trap", 0),
+            Self::Unstable => ("unstable", 0),
+        };
+        e.array(2)?.str(how)?.u32(number)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Ending {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, Malformed> {
+        let at = d.position();
+        array(d, 2)?;
+        match (d.str()?, d.u32()?) {
+            ("exit", code @ 1..) => Ok(Self::Exit(code)),
+            ("signal", signal @ 1..=30) => Ok(Self::Signal(signal as u8)),
+            ("trap", 0) => Ok(Self::Trap),
+            ("unstable", 0) => Ok(Self::Unstable),
+            (how, number) => Err(refuse(at, format!("no execution ends with `{how}` {number}"))),
+        }
+    }
+}
+
+impl<C> Encode<C> for Platform {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), WriteFailed<W::Error>> {
+        e.array(3)?.encode(&self.engine)?.encode(&self.arch)?.encode(&self.os)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Platform {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, Malformed> {
+        array(d, 3)?;
+        Ok(Self { engine: d.decode()?, arch: d.decode()?, os: d.decode()? })
+    }
+}
