@@ -33,9 +33,10 @@ use std::{
 use protocol::{
     action::{Action, BuildAction},
     id::{ActionId, NarHash},
+    output::Output,
     name::Name,
 };
-use store::{Output, Store};
+use store::Store;
 use tokio::{
     io::{AsyncRead, AsyncWriteExt},
     process::Command,

@@ -24,14 +24,15 @@ use protocol::{
     id::{ActionId, DerivationId, NarHash},
     name::Name,
     nar,
+    output::{Output, Outputs},
 };
-use store::{Fact, LookupError, Output, Realisation, Store};
+use store::{Fact, LookupError, Realisation, Store};
 use tokio::task::JoinSet;
 
 use crate::{
     build::{self, BuildError, Builder, Limits},
     fetch::{self, FetchError},
-    schedule::{Known, Outputs, Schedule, ScheduleError, Task},
+    schedule::{Known, Schedule, ScheduleError, Task},
 };
 
 /// What happens while derivations are realised. Called from several threads.

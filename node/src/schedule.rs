@@ -16,12 +16,9 @@ use protocol::{
     derivation::{Derivation, Input, Kind},
     id::{ActionId, DerivationId, NarHash},
     name::Name,
+    output::Outputs,
 };
-use store::Output;
 use trust::agreement::{self, Difference};
-
-/// The outputs of a derivation, by name.
-pub type Outputs = BTreeMap<Name, Output>;
 
 /// What the store knows.
 pub trait Known {

@@ -68,6 +68,17 @@ impl Head {
         Self { attester, next: 0, last: StatementId::from_bytes([0; 32]), ended: false }
     }
 
+    /// The head of a feed whose last statement is `last`.
+    pub fn behind(last: &Signed) -> Self {
+        let statement = last.statement();
+        Self {
+            attester: statement.attester,
+            next: statement.seq.saturating_add(1),
+            last: last.id(),
+            ended: matches!(statement.body, Body::Succeed { .. }),
+        }
+    }
+
     /// Whose feed it is.
     pub fn attester(&self) -> AttesterKey {
         self.attester
@@ -116,8 +127,7 @@ impl Head {
         if statement.prev != self.last {
             return Err(FeedError::Fork { place, says: statement.prev, known: self.last });
         }
-        let ended = matches!(statement.body, Body::Succeed { .. });
-        Ok(Self { attester: self.attester, next: len + 1, last: next.id(), ended })
+        Ok(Self::behind(next))
     }
 }
 

@@ -13,8 +13,9 @@ use protocol::{
     id::NarHash,
     name::Name,
     nar,
+    output::Output,
 };
-use store::{Fact, HashingWriter, Output, Realisation, Store, pack};
+use store::{Fact, HashingWriter, Realisation, Store, pack};
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -84,6 +85,7 @@ fn fact(store: &Store, n: u64) {
         outputs: BTreeMap::from([(Name::out(), Output { nar: NarHash::from_bytes(hash), size: n })]),
         finished: n,
         millis: n,
+        transcript: None,
     };
     store.record_all(&[Fact::Action(action), Fact::Built(built)]).unwrap();
 }

@@ -9,10 +9,12 @@ use minicbor::{
 };
 use protocol::{
     action::Action,
+    evidence::{Evidence, UnverifiedEvidence},
     id::{ActionId, DerivationId, NarHash},
     limits,
     name::Name,
     output::{self, Outputs},
+    witness::TranscriptHash,
 };
 
 /// Longest encoding of a fact, in bytes: an action and its frame.
@@ -38,6 +40,8 @@ pub enum Fact {
         /// At most [`PIN_NARS`].
         nars: BTreeSet<NarHash>,
     },
+    /// Something signed that is kept for good: a statement, or a proof against a key.
+    Evidence(Evidence),
     /// The archives that had this name are no longer kept for its sake.
     Unpinned {
         /// Checked by [`check_pin`].
@@ -60,6 +64,8 @@ pub struct Realisation {
     pub finished: u64,
     /// How long it took, in milliseconds.
     pub millis: u64,
+    /// What the guest did, hashed: what witnesses are made of. `None` if it was not recorded.
+    pub transcript: Option<TranscriptHash>,
 }
 
 /// Why a pin was refused.
@@ -106,12 +112,14 @@ const BUILT: u8 = 0;
 const ACTION: u8 = 1;
 const PINNED: u8 = 2;
 const UNPINNED: u8 = 3;
+// 4 is the head of a segment.
+const EVIDENCE: u8 = 5;
 
 impl Encode<()> for Fact {
     fn encode<W: Write>(&self, e: &mut Encoder<W>, c: &mut ()) -> Result<(), WriteFailed<W::Error>> {
         match self {
             Self::Built(built) => {
-                e.array(7)?.u8(BUILT)?;
+                e.array(if built.transcript.is_some() { 8 } else { 7 })?.u8(BUILT)?;
                 built.encode(e, c)
             }
             Self::Action(action) => e.array(2)?.u8(ACTION)?.encode(action)?.ok(),
@@ -119,6 +127,7 @@ impl Encode<()> for Fact {
                 e.array(3)?.u8(PINNED)?.str(name)?.array(nars.len() as u64)?;
                 nars.iter().try_for_each(|nar| e.encode(nar)?.ok())
             }
+            Self::Evidence(evidence) => e.array(2)?.u8(EVIDENCE)?.encode(evidence)?.ok(),
             Self::Unpinned { name } => e.array(2)?.u8(UNPINNED)?.str(name)?.ok(),
         }
     }
@@ -130,6 +139,14 @@ impl<'b> Decode<'b, ()> for Fact {
         let len = d.array()?;
         match (d.u8()?, len) {
             (BUILT, Some(7)) => Ok(Self::Built(Realisation::decode(d, c)?)),
+            (BUILT, Some(8)) => {
+                let built = Realisation::decode(d, c)?;
+                Ok(Self::Built(Realisation { transcript: Some(d.decode()?), ..built }))
+            }
+            (EVIDENCE, Some(2)) => {
+                let evidence: UnverifiedEvidence = d.decode()?;
+                evidence.assume_verified().map(Self::Evidence).map_err(|e| refuse(at, e))
+            }
             (ACTION, Some(2)) => Ok(Self::Action(d.decode()?)),
             (PINNED, Some(3)) => {
                 let name = d.str()?.to_owned();
@@ -153,13 +170,14 @@ impl Realisation {
     fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut ()) -> Result<(), WriteFailed<W::Error>> {
         e.encode(self.action)?.encode(self.derivation)?.encode(&self.name)?;
         output::encode(&self.outputs, e)?;
-        e.u64(self.finished)?.u64(self.millis)?.ok()
+        e.u64(self.finished)?.u64(self.millis)?;
+        self.transcript.iter().try_for_each(|transcript| e.encode(transcript)?.ok())
     }
 
     fn decode(d: &mut Decoder<'_>, _: &mut ()) -> Result<Self, Malformed> {
         let (action, derivation, name) = (d.decode()?, d.decode()?, d.decode()?);
         let outputs = output::decode(d)?;
-        Ok(Self { action, derivation, name, outputs, finished: d.u64()?, millis: d.u64()? })
+        Ok(Self { action, derivation, name, outputs, finished: d.u64()?, millis: d.u64()?, transcript: None })
     }
 }
 
@@ -180,7 +198,7 @@ fn refuse(at: usize, why: impl std::fmt::Display) -> Malformed {
 mod tests {
     use std::collections::BTreeMap;
 
-    use protocol::output::Output;
+    use protocol::{evidence::Revocation, key::SigningKey, output::Output};
 
     use super::*;
 
@@ -239,11 +257,19 @@ mod tests {
             outputs: BTreeMap::from([(Name::out(), Output { nar, size: 112 })]),
             finished: 1_800_000_000,
             millis: 5,
+            transcript: None,
         };
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let revocation = Evidence::Revocation(Revocation::sign(&key, 7));
         vec![
             Fact::Action(action),
             Fact::Built(Realisation { derivation: None, ..realisation.clone() }),
+            Fact::Built(Realisation {
+                transcript: Some(TranscriptHash::from_bytes([3; 32])),
+                ..realisation.clone()
+            }),
             Fact::Built(realisation),
+            Fact::Evidence(revocation),
             Fact::Pinned { name: "a".into(), nars: BTreeSet::from([nar]) },
             Fact::Pinned { name: "none".into(), nars: BTreeSet::new() },
             Fact::Unpinned { name: "a".into() },

@@ -269,7 +269,7 @@ pub(crate) fn nar_name(first: u8, name: &std::ffi::OsStr) -> Option<NarHash> {
     NarHash::from_hex(&format!("{first:02x}{rest}"))
 }
 
-fn other(at: Location) -> RecordReadError {
+pub(crate) fn other(at: Location) -> RecordReadError {
     RecordReadError::Other { segment: at.segment, offset: at.offset }
 }
 

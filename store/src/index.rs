@@ -10,6 +10,9 @@
 //! 'o' location of a Built      action
 //! 'm' nar action               location of a Built
 //! 'p' name of a pin            location of its Pinned
+//! 's' attester place           location of the statement
+//! 'c' action attester place    location of the statement, which speaks of the action
+//! 'k' attester location        nothing: that evidence bears on what the key's word is worth
 //! '!'                          Applied
 //! ```
 //!
@@ -19,6 +22,7 @@
 //! ever, so there are none.
 
 use std::{
+    collections::BTreeSet,
     fs::OpenOptions,
     io::{self, Read as _},
     os::unix::fs::FileExt as _,
@@ -27,7 +31,12 @@ use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use protocol::id::{ActionId, NarHash};
+use protocol::{
+    evidence::Evidence,
+    id::{ActionId, NarHash},
+    key::AttesterKey,
+    statement::{Attestation, Body, Failure},
+};
 
 use crate::{
     fact::Fact,
@@ -35,7 +44,7 @@ use crate::{
 };
 
 /// Changes with the table above; an index of another version is rebuilt.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// sled's default cache is 1 GiB.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -83,6 +92,8 @@ pub(crate) enum Gist {
     Action(ActionId),
     Pinned(String),
     Unpinned(String),
+    Statement { attester: AttesterKey, place: u64, action: Option<ActionId>, bears: bool },
+    Bearing(AttesterKey),
 }
 
 impl Gist {
@@ -95,6 +106,17 @@ impl Gist {
             Fact::Action(action) => Self::Action(action.id()),
             Fact::Pinned { name, .. } => Self::Pinned(name.clone()),
             Fact::Unpinned { name } => Self::Unpinned(name.clone()),
+            Fact::Evidence(Evidence::Statement(signed)) => {
+                let statement = signed.statement();
+                let (action, bears) = match &statement.body {
+                    Body::Built(Attestation { action, .. }) | Body::Failed(Failure { action, .. }) => {
+                        (Some(*action), false)
+                    }
+                    Body::Retract { .. } | Body::Succeed { .. } => (None, true),
+                };
+                Self::Statement { attester: statement.attester, place: statement.seq, action, bears }
+            }
+            Fact::Evidence(other) => Self::Bearing(other.attester()),
         }
     }
 }
@@ -126,6 +148,9 @@ const REALISATION: u8 = b'r';
 const ORDER: u8 = b'o';
 const MAKER: u8 = b'm';
 const PIN: u8 = b'p';
+const STATEMENT: u8 = b's';
+const CLAIM: u8 = b'c';
+const BEARING: u8 = b'k';
 const APPLIED: &[u8] = b"!";
 
 impl Index {
@@ -198,6 +223,16 @@ impl Index {
                     put(key(PIN, name.as_bytes()), &at);
                 }
                 Gist::Unpinned(name) => unpinned.push(name.clone()),
+                Gist::Statement { attester, place, action, bears } => {
+                    put(placed_key(&[STATEMENT], attester, *place), &at);
+                    if let Some(action) = action {
+                        put(placed_key(&key(CLAIM, action.as_bytes()), attester, *place), &at);
+                    }
+                    if *bears {
+                        put([&key(BEARING, attester.as_bytes())[..], &at].concat(), &[]);
+                    }
+                }
+                Gist::Bearing(attester) => put([&key(BEARING, attester.as_bytes())[..], &at].concat(), &[]),
             }
         }
         let applied = Applied { journal, last: last.at, crc: last.crc, boot: self.boot };
@@ -263,6 +298,80 @@ impl Index {
             Ok((name, read_location(&value).ok_or(IndexError::Value)?))
         };
         self.scan(vec![PIN], false).map(pin).collect()
+    }
+
+    /// Where a statement is.
+    pub(crate) fn statement(
+        &self,
+        attester: &AttesterKey,
+        place: u64,
+    ) -> Result<Option<Location>, IndexError> {
+        self.location(&placed_key(&[STATEMENT], attester, place))
+    }
+
+    /// The last statement of a feed.
+    pub(crate) fn last_statement(&self, attester: &AttesterKey) -> Result<Option<Location>, IndexError> {
+        let last = self.scan(key(STATEMENT, attester.as_bytes()), true).next().transpose()?;
+        last.map(|(_, value)| read_location(&value).ok_or(IndexError::Value)).transpose()
+    }
+
+    /// The statements of a feed from a place on, at most `limit`.
+    pub(crate) fn statements(
+        &self,
+        attester: &AttesterKey,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<Location>, IndexError> {
+        let range = placed_key(&[STATEMENT], attester, from)..=placed_key(&[STATEMENT], attester, u64::MAX);
+        let found = self.ask(|db| db.range(range).values().take(limit).collect::<Result<Vec<_>, _>>())?;
+        found.iter().map(|value| read_location(value).ok_or(IndexError::Value)).collect()
+    }
+
+    /// The attesters of whom there is a statement, or evidence against their key, behind `after`.
+    pub(crate) fn attesters(&self, after: Option<&AttesterKey>) -> Result<Vec<AttesterKey>, IndexError> {
+        let mut found = BTreeSet::new();
+        for kind in [STATEMENT, BEARING] {
+            let mut from = match after {
+                Some(after) => [&[kind], &after.as_bytes()[..], &[0xff; 13]].concat(),
+                None => vec![kind],
+            };
+            loop {
+                let next =
+                    self.ask(|db| db.range(from.clone()..vec![kind + 1]).keys().next().transpose())?;
+                let Some(next) = next else { break };
+                let attester = AttesterKey::from_bytes(id_at(&next, 1)?);
+                found.insert(attester);
+                // Behind all that is known of this one.
+                from = [&[kind], &attester.as_bytes()[..], &[0xff; 13]].concat();
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// The statements that speak of an action, by attester and place.
+    pub(crate) fn claims(&self, id: &ActionId) -> Result<Vec<Location>, IndexError> {
+        self.scan(key(CLAIM, id.as_bytes()), false)
+            .map(|entry| read_location(&entry?.1).ok_or(IndexError::Value))
+            .collect()
+    }
+
+    /// The actions of which somebody spoke.
+    pub(crate) fn claimed(&self) -> Result<Vec<ActionId>, IndexError> {
+        let (mut from, mut found) = (vec![CLAIM], Vec::new());
+        loop {
+            let next = self.ask(|db| db.range(from.clone()..vec![CLAIM + 1]).keys().next().transpose())?;
+            let Some(next) = next else { return Ok(found) };
+            let action = id_at(&next, 1)?;
+            found.push(ActionId::from_bytes(action));
+            from = [&[CLAIM], &action[..], &[0xff; 41]].concat();
+        }
+    }
+
+    /// The evidence that bears on what a key's word is worth, in the order in which it came.
+    pub(crate) fn bearing(&self, attester: &AttesterKey) -> Result<Vec<Location>, IndexError> {
+        self.scan(key(BEARING, attester.as_bytes()), false)
+            .map(|entry| read_location(&entry?.0[33..]).ok_or(IndexError::Value))
+            .collect()
     }
 
     /// The first `limit` actions from `low` to `high`.
@@ -355,6 +464,9 @@ pub(crate) enum IndexEntry {
     Order(Location, ActionId),
     Maker(NarHash, ActionId, Location),
     Pin(String, Location),
+    Statement(AttesterKey, u64, Location),
+    Claim(ActionId, AttesterKey, u64, Location),
+    Bearing(AttesterKey, Location),
 }
 
 impl IndexEntry {
@@ -368,6 +480,19 @@ impl IndexEntry {
             MAKER => {
                 let (nar, rest) = rest.split_first_chunk::<32>()?;
                 Self::Maker(NarHash::from_bytes(*nar), action(rest)?, read_location(value)?)
+            }
+            STATEMENT => {
+                let (attester, place) = read_placed(rest)?;
+                Self::Statement(attester, place, read_location(value)?)
+            }
+            CLAIM => {
+                let (id, rest) = rest.split_first_chunk::<32>()?;
+                let (attester, place) = read_placed(rest)?;
+                Self::Claim(ActionId::from_bytes(*id), attester, place, read_location(value)?)
+            }
+            BEARING => {
+                let (attester, at) = rest.split_first_chunk::<32>()?;
+                Self::Bearing(AttesterKey::from_bytes(*attester), read_location(at)?)
             }
             PIN => Self::Pin(String::from_utf8(rest.to_vec()).ok()?, read_location(value)?),
             _ => return None,
@@ -404,6 +529,16 @@ fn guarded<T>(f: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexError> {
 
 fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
     [&[kind], rest].concat()
+}
+
+/// `prefix`, an attester, and a place in its feed.
+fn placed_key(prefix: &[u8], attester: &AttesterKey, place: u64) -> Vec<u8> {
+    [prefix, attester.as_bytes(), &place.to_be_bytes()].concat()
+}
+
+fn read_placed(bytes: &[u8]) -> Option<(AttesterKey, u64)> {
+    let (attester, place) = bytes.split_first_chunk::<32>()?;
+    Some((AttesterKey::from_bytes(*attester), u64::from_be_bytes(place.try_into().ok()?)))
 }
 
 fn id_at(key: &[u8], at: usize) -> Result<[u8; 32], IndexError> {

@@ -21,6 +21,7 @@ mod bundle;
 mod disk;
 mod fact;
 mod facts;
+mod feeds;
 mod gc;
 mod index;
 mod journal;
@@ -33,20 +34,25 @@ mod usage;
 mod verify;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
     path::{Path, PathBuf},
     sync::{Mutex, RwLock},
 };
 
-use protocol::id::{ActionId, NarHash};
+use protocol::{
+    feed::Head,
+    id::{ActionId, NarHash},
+    key::AttesterKey,
+};
 
 pub use self::{
     bundle::{ExportError, Exported, ImportError, Imported},
     disk::DiskError,
     fact::{FACT_BYTES, Fact, PIN_NAME_BYTES, PIN_NARS, PinError, Realisation, check_pin},
     facts::{Found, LookupError, RecordError},
+    feeds::{KeepError, Kept, SayError},
     gc::{Area, GcOptions, GcReport, SweptNar},
     index::IndexError,
     journal::{AppendError, RecordReadError},
@@ -68,6 +74,8 @@ pub struct Store {
     /// Held for the instant in which an archive gets its name or loses it. While a sweep runs,
     /// what is admitted is noted here, so that it stays.
     naming: Mutex<Option<BTreeSet<NarHash>>>,
+    /// Where the feeds end that were asked for; held while something is added to any.
+    heads: Mutex<BTreeMap<AttesterKey, Head>>,
     /// Held by the one sweep that runs.
     sweeping: Mutex<()>,
     /// Locked; the last to be dropped.

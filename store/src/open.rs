@@ -201,6 +201,7 @@ impl Store {
             index: RwLock::new(Some(index)),
             journal,
             naming: Mutex::default(),
+            heads: Mutex::default(),
             sweeping: Mutex::default(),
             _lock: lock,
         })

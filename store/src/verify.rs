@@ -233,6 +233,19 @@ impl Store {
             IndexEntry::Maker(nar, id, at) => {
                 matches!(gist(at), Ok(Gist::Built { action, nars }) if action == *id && nars.contains(nar))
             }
+            IndexEntry::Statement(attester, place, at) => {
+                matches!(gist(at), Ok(Gist::Statement { attester: a, place: p, .. }) if (a, p) == (*attester, *place))
+            }
+            IndexEntry::Claim(id, attester, place, at) => {
+                let gist = gist(at);
+                let of = |a, p, of| (a, p, of) == (*attester, *place, Some(*id));
+                matches!(gist, Ok(Gist::Statement { attester, place, action, .. }) if of(attester, place, action))
+            }
+            IndexEntry::Bearing(attester, at) => match gist(at) {
+                Ok(Gist::Statement { attester: a, bears, .. }) => bears && a == *attester,
+                Ok(Gist::Bearing(a)) => a == *attester,
+                _ => false,
+            },
             IndexEntry::Pin(name, at) => matches!(gist(at), Ok(Gist::Pinned(found)) if found == *name),
         }
     }
@@ -250,6 +263,14 @@ fn is_found(index: &Index, placed: &Placed) -> Result<bool, IndexError> {
             }
             found
         }
+        Gist::Statement { attester, place, action, bears } => {
+            let mut found = index.statement(attester, *place)? == Some(placed.at);
+            if let Some(action) = action {
+                found &= index.claims(action)?.contains(&placed.at);
+            }
+            found && (!bears || index.bearing(attester)?.contains(&placed.at))
+        }
+        Gist::Bearing(attester) => index.bearing(attester)?.contains(&placed.at),
         Gist::Pinned(_) | Gist::Unpinned(_) => true,
     })
 }

@@ -8,8 +8,9 @@ use protocol::{
     id::NarHash,
     name::Name,
     nar,
+    output::Output,
 };
-use store::{Output, Realisation, Store};
+use store::{Realisation, Store};
 
 /// Opens a store that needs no repair.
 pub(crate) fn open(home: &tempfile::TempDir) -> Store {
@@ -40,6 +41,7 @@ pub(crate) fn realisation(action: &Action, nar: NarHash, finished: u64) -> Reali
         outputs: BTreeMap::from([(Name::out(), Output { nar, size: 112 })]),
         finished,
         millis: 5,
+        transcript: None,
     }
 }
 

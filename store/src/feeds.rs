@@ -1,0 +1,291 @@
+//! Feeds and proofs against keys: what was signed, kept for good, each feed without a gap.
+//!
+//! A statement is durable when it is acknowledged, and so before anybody is told of it. Two
+//! statements that cannot both be in one feed are kept as a proof, whichever came first stays in
+//! the feed, and neither is ever dropped. What any of it is worth is not decided here.
+
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+};
+
+use protocol::{
+    evidence::{Equivocation, Evidence},
+    feed::{FeedError, Head},
+    id::ActionId,
+    key::{AttesterKey, SigningKey},
+    statement::{Body, SignError, Signed, Statement},
+};
+
+use crate::{LookupError, RecordError, Store, fact::Fact, index::Index, journal::Location};
+
+/// Statements that are read at once by [`Store::statements`].
+const BATCH: usize = 1024;
+
+/// What became of something that was to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It is new, and kept.
+    New,
+    /// It was here.
+    Known,
+    /// It contradicts what is here: both are kept as a proof against their attester.
+    Equivocation(Box<Equivocation>),
+    /// It does not fit to what is here, and is not kept.
+    Refused(FeedError),
+}
+
+/// Why something signed was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// What is here cannot be read.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// It was not recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Why nothing was said.
+#[derive(Debug, thiserror::Error)]
+pub enum SayError {
+    /// The feed is over.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// It is not a valid statement.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// It was not kept.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+}
+
+/// The feeds while something is added: what is new in this batch, and where each feed then ends.
+struct Batch<'s> {
+    store: &'s Store,
+    heads: MutexGuard<'s, BTreeMap<AttesterKey, Head>>,
+    changed: BTreeMap<AttesterKey, Head>,
+    statements: BTreeMap<(AttesterKey, u64), Signed>,
+    facts: Vec<Fact>,
+}
+
+impl Store {
+    /// Keeps what others signed, in this order: durably, when this returns, and with one sync.
+    ///
+    /// # Errors
+    ///
+    /// [`KeepError`]. If the disk fails, or we are killed, the first few may be kept.
+    pub fn keep(&self, evidence: impl IntoIterator<Item = Evidence>) -> Result<Vec<Kept>, KeepError> {
+        let mut batch = self.batch();
+        let kept = evidence.into_iter().map(|item| batch.add(item)).collect::<Result<_, _>>()?;
+        batch.commit()?;
+        Ok(kept)
+    }
+
+    /// Signs what is said next in the feed of `key`, and keeps it: durably, when this returns.
+    /// `time` is in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// [`SayError`]; then nothing was said, unless the disk failed.
+    pub fn say(
+        &self,
+        key: &SigningKey,
+        time: u64,
+        bodies: impl IntoIterator<Item = Body>,
+    ) -> Result<Vec<Signed>, SayError> {
+        let attester = AttesterKey::of(key);
+        let mut batch = self.batch();
+        let mut said = Vec::new();
+        for body in bodies {
+            let head = batch.head(&attester).map_err(KeepError::from)?;
+            let statement = Statement { attester, seq: head.len(), prev: head.last(), time, body };
+            let signed = statement.sign(key)?;
+            let next = head.follow(&signed)?;
+            batch.push(signed.clone(), next);
+            said.push(signed);
+        }
+        batch.commit().map_err(KeepError::from)?;
+        Ok(said)
+    }
+
+    /// Where a feed ends.
+    pub fn head(&self, attester: &AttesterKey) -> Result<Head, LookupError> {
+        self.batch().head(attester)
+    }
+
+    /// The attesters of whom anything is known, in the order of their keys.
+    pub fn attesters(&self) -> Result<Vec<AttesterKey>, LookupError> {
+        Ok(self.indexed(|index| index.attesters(None))?)
+    }
+
+    /// The statements of a feed, from a place on.
+    pub fn statements(
+        &self,
+        attester: &AttesterKey,
+        from: u64,
+    ) -> impl Iterator<Item = Result<Signed, LookupError>> + '_ {
+        let attester = *attester;
+        let mut next = Some(from);
+        let mut ready = Vec::new().into_iter();
+        std::iter::from_fn(move || {
+            loop {
+                if let Some(at) = ready.next() {
+                    return Some(self.signed(at));
+                }
+                let from = next?;
+                match self.indexed(|index| index.statements(&attester, from, BATCH)) {
+                    Ok(places) => {
+                        next = (places.len() == BATCH).then(|| from + BATCH as u64);
+                        ready = places.into_iter();
+                        if ready.len() == 0 {
+                            return None;
+                        }
+                    }
+                    Err(error) => {
+                        next = None;
+                        return Some(Err(error.into()));
+                    }
+                }
+            }
+        })
+    }
+
+    /// What attesters said of an action: attestations and failures, by attester and place.
+    pub fn claims(&self, action: &ActionId) -> Result<Vec<Signed>, LookupError> {
+        let places = self.indexed(|index| index.claims(action))?;
+        places.into_iter().map(|at| self.signed(at)).collect()
+    }
+
+    /// The actions of which some attester spoke, in the order of their ids.
+    pub fn claimed(&self) -> Result<Vec<ActionId>, LookupError> {
+        Ok(self.indexed(Index::claimed)?)
+    }
+
+    /// What bears on the worth of a key's word, in the order in which it came: its revocations,
+    /// equivocations, retractions and succession.
+    pub fn bearing(&self, attester: &AttesterKey) -> Result<Vec<Evidence>, LookupError> {
+        let places = self.indexed(|index| index.bearing(attester))?;
+        places.into_iter().map(|at| self.evidence(at)).collect()
+    }
+
+    fn evidence(&self, at: Location) -> Result<Evidence, LookupError> {
+        match self.journal.read(at)? {
+            Fact::Evidence(evidence) => Ok(evidence),
+            _ => Err(crate::facts::other(at).into()),
+        }
+    }
+
+    fn signed(&self, at: Location) -> Result<Signed, LookupError> {
+        match self.evidence(at)? {
+            Evidence::Statement(signed) => Ok(signed),
+            _ => Err(crate::facts::other(at).into()),
+        }
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch {
+            store: self,
+            heads: self.heads.lock().unwrap_or_else(PoisonError::into_inner),
+            changed: BTreeMap::new(),
+            statements: BTreeMap::new(),
+            facts: Vec::new(),
+        }
+    }
+}
+
+impl Batch<'_> {
+    fn head(&mut self, attester: &AttesterKey) -> Result<Head, LookupError> {
+        if let Some(head) = self.changed.get(attester).or_else(|| self.heads.get(attester)) {
+            return Ok(*head);
+        }
+        let head = match self.store.indexed(|index| index.last_statement(attester))? {
+            Some(at) => Head::behind(&self.store.signed(at)?),
+            None => Head::empty(*attester),
+        };
+        self.heads.insert(*attester, head);
+        Ok(head)
+    }
+
+    fn statement(&self, attester: &AttesterKey, place: u64) -> Result<Option<Signed>, LookupError> {
+        if let Some(signed) = self.statements.get(&(*attester, place)) {
+            return Ok(Some(signed.clone()));
+        }
+        let at = self.store.indexed(|index| index.statement(attester, place))?;
+        at.map(|at| self.store.signed(at)).transpose()
+    }
+
+    fn push(&mut self, signed: Signed, next: Head) {
+        self.changed.insert(next.attester(), next);
+        self.statements.insert((next.attester(), next.len() - 1), signed.clone());
+        self.facts.push(Fact::Evidence(Evidence::Statement(signed)));
+    }
+
+    fn add(&mut self, item: Evidence) -> Result<Kept, LookupError> {
+        let signed = match item {
+            Evidence::Statement(signed) => signed,
+            proof => return self.add_proof(proof),
+        };
+        let head = self.head(&signed.statement().attester)?;
+        let refused = match head.follow(&signed) {
+            Ok(next) => {
+                self.push(signed, next);
+                return Ok(Kept::New);
+            }
+            Err(refused) => refused,
+        };
+        let rival = match refused {
+            FeedError::Taken { place, .. } => Some(place),
+            FeedError::Fork { place, .. } => Some(place - 1),
+            FeedError::Attester { .. } | FeedError::Gap { .. } | FeedError::Ended { .. } => None,
+        };
+        let known = match rival {
+            Some(place) => self.statement(&head.attester(), place)?,
+            None => None,
+        };
+        match known {
+            Some(known) if known.id() == signed.id() => Ok(Kept::Known),
+            Some(known) => match Equivocation::new(known, signed) {
+                Ok(proof) => {
+                    self.add_proof(Evidence::Equivocation(proof.clone()))?;
+                    Ok(Kept::Equivocation(Box::new(proof)))
+                }
+                Err(_) => Ok(Kept::Refused(refused)),
+            },
+            None => Ok(Kept::Refused(refused)),
+        }
+    }
+
+    /// Keeps a proof, unless one is here that says as much: one equivocation ends a key, and the
+    /// earliest revocation is the one that counts. So nobody can fill a disk with proofs.
+    fn add_proof(&mut self, proof: Evidence) -> Result<Kept, LookupError> {
+        let says_as_much = |known: &Evidence| match (known, &proof) {
+            (Evidence::Equivocation(known), Evidence::Equivocation(proof)) => {
+                known.attester() == proof.attester()
+            }
+            (Evidence::Revocation(known), Evidence::Revocation(proof)) => {
+                known.attester() == proof.attester() && known.since() <= proof.since()
+            }
+            _ => false,
+        };
+        let in_batch = self.facts.iter().any(|fact| matches!(fact, Fact::Evidence(e) if says_as_much(e)));
+        if in_batch || self.store.bearing(&proof.attester())?.iter().any(says_as_much) {
+            return Ok(Kept::Known);
+        }
+        self.facts.push(Fact::Evidence(proof));
+        Ok(Kept::New)
+    }
+
+    fn commit(mut self) -> Result<(), RecordError> {
+        if self.facts.is_empty() {
+            return Ok(());
+        }
+        let result = self.store.record_all(&self.facts);
+        match &result {
+            Ok(()) => self.heads.append(&mut self.changed),
+            // How much of it is kept is for the index to say.
+            Err(_) => self.heads.clear(),
+        }
+        result
+    }
+}
