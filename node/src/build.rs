@@ -33,8 +33,9 @@ use std::{
 use protocol::{
     action::{Action, BuildAction},
     id::{ActionId, NarHash},
-    output::Output,
     name::Name,
+    output::Output,
+    witness::TranscriptHash,
 };
 use store::Store;
 use tokio::{
@@ -94,6 +95,8 @@ pub struct Built {
     pub outputs: BTreeMap<Name, Output>,
     /// What it used.
     pub usage: Usage,
+    /// What its guests did, hashed.
+    pub transcript: TranscriptHash,
     /// How long it took.
     pub took: Duration,
 }
@@ -245,9 +248,9 @@ impl Builder {
         let work = self.work(&job, steps, &mut log, progress);
         let answer = tokio::time::timeout(Duration::from_secs(seconds), work).await;
         let tail = log.tail();
-        let usage = match answer {
+        let done = match answer {
             Err(_) => return Err(BuildError::TimedOut { seconds, tail }),
-            Ok(Ok(Answer::Built(usage))) => usage,
+            Ok(Ok(Answer::Built(done))) => done,
             Ok(Ok(Answer::Failed(failure))) => {
                 let kept = match &options.keep_failed {
                     // The failure is what matters, even if its files cannot be kept.
@@ -260,7 +263,8 @@ impl Builder {
             Ok(Err(Ended::Error(error))) => return Err(error),
         };
         let outputs = self.admit(build, scratch.path()).await?;
-        Ok(Built { outputs, usage, took: begun.elapsed() })
+        let transcript = TranscriptHash::from_bytes(done.transcript);
+        Ok(Built { outputs, usage: done.usage, transcript, took: begun.elapsed() })
     }
 
     /// Compiled code for every step whose module is in an input.

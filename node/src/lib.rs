@@ -9,6 +9,7 @@
 //! * [`source`]: files of a project.
 //! * [`build`]: executes one action in a process of its own.
 //! * [`fetch`]: obtains a file.
+//! * [`key`]: the attester's key on disk.
 //! * [`schedule`]: what is built next; pure.
 //! * [`realise`]: the loop around it.
 //! * [`run`]: runs what was built, with what its user grants.
@@ -19,6 +20,7 @@ pub mod build;
 pub mod config;
 pub mod eval;
 pub mod fetch;
+pub mod key;
 mod process;
 pub mod realise;
 pub mod run;

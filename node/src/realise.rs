@@ -25,6 +25,7 @@ use protocol::{
     name::Name,
     nar,
     output::{Output, Outputs},
+    witness::TranscriptHash,
 };
 use store::{Fact, LookupError, Realisation, Store};
 use tokio::task::JoinSet;
@@ -80,6 +81,9 @@ pub enum RealiseError {
     /// What was fetched cannot be archived.
     #[error("cannot archive the fetched file")]
     Archive(#[source] nar::WriteError),
+    /// What was stored cannot be read.
+    #[error("cannot read what was stored")]
+    ReadBack(#[source] store::GetError),
     /// That it was built cannot be recorded.
     #[error("cannot record the result")]
     Record(#[source] store::RecordError),
@@ -251,13 +255,11 @@ impl Realiser {
             let fetches = matches!(task.action, Action::Fetch(_));
             let (name, action) = (derivation.name(), task.action.id());
             observer.happened(&id, Event::Began { name, action, fetches });
-            let outputs = execute(&builder, &how, &task, &derivation, &observer).await;
-            let result = match outputs {
-                Ok(outputs) => {
-                    record(builder.store(), &task, &derivation, &outputs, begun.elapsed()).map(|()| outputs)
-                }
-                Err(error) => Err(error),
-            };
+            let executed = execute(&builder, &how, &task, &derivation, &observer).await;
+            let result = executed.and_then(|executed| {
+                record(builder.store(), &task, &derivation, &executed, begun.elapsed())?;
+                Ok(executed.outputs)
+            });
             observer.happened(
                 &id,
                 match &result {
@@ -270,13 +272,19 @@ impl Realiser {
     }
 }
 
+/// What an execution gave.
+struct Executed {
+    outputs: Outputs,
+    transcript: TranscriptHash,
+}
+
 async fn execute(
     builder: &Builder,
     how: &Arc<How>,
     task: &Task,
     derivation: &Derivation,
     observer: &Arc<dyn Observer>,
-) -> Result<Outputs, RealiseError> {
+) -> Result<Executed, RealiseError> {
     match (&task.action, derivation.kind()) {
         (Action::Build(action), Kind::Build(build)) => {
             let options = build::Options {
@@ -286,7 +294,8 @@ async fn execute(
             let progress = |progress: build::Progress<'_>| {
                 observer.happened(&task.derivation, Event::Building(progress))
             };
-            Ok(builder.build(action, &options, &progress).await?.outputs)
+            let built = builder.build(action, &options, &progress).await?;
+            Ok(Executed { outputs: built.outputs, transcript: built.transcript })
         }
         (_, Kind::Fetch(fetch)) => {
             // Dropped when this execution is: the thread then stops at its next piece.
@@ -320,7 +329,7 @@ fn obtain(
     cancel: &AtomicBool,
     observer: &dyn Observer,
     id: &DerivationId,
-) -> Result<Outputs, RealiseError> {
+) -> Result<Executed, RealiseError> {
     let io = |what| move |source| RealiseError::Io { what, source };
     let work = store.home().join("fetch");
     fs::create_dir_all(&work).map_err(io("make the directory for fetched files"))?;
@@ -332,28 +341,32 @@ fn obtain(
     nar::dump_file(&mut archive, fetch.executable, len, file).map_err(RealiseError::Archive)?;
     let admitted = store.admit_file(archive, None).map_err(RealiseError::Store)?;
     fs::remove_file(&path).map_err(io("remove the fetched file"))?;
-    Ok(Outputs::from([(Name::out(), Output { nar: admitted.hash, size: admitted.size })]))
+    let archive = store.open_nar(&admitted.hash).map_err(RealiseError::ReadBack)?;
+    let transcript = TranscriptHash::of_fetched(archive.bytes());
+    let outputs = Outputs::from([(Name::out(), Output { nar: admitted.hash, size: admitted.size })]);
+    Ok(Executed { outputs, transcript })
 }
 
 fn record(
     store: &Store,
     task: &Task,
     derivation: &Derivation,
-    outputs: &Outputs,
+    executed: &Executed,
     took: Duration,
 ) -> Result<(), RealiseError> {
     let action = task.action.id();
     let known = store.realisation(&action).ok().flatten();
-    if known.is_some_and(|known| known.outputs != *outputs) {
+    if known.is_some_and(|known| known.outputs != executed.outputs) {
         return Ok(());
     }
     let realisation = Realisation {
         action,
         derivation: Some(task.derivation),
         name: derivation.name().clone(),
-        outputs: outputs.clone(),
+        outputs: executed.outputs.clone(),
         finished: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
         millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        transcript: Some(executed.transcript),
     };
     let facts = [Fact::Action(task.action.clone()), Fact::Built(realisation)];
     store.record_all(&facts).map_err(RealiseError::Record)

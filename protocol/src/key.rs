@@ -18,6 +18,7 @@ use crate::{encode::refuse, id::BASE32};
 pub use ed25519_dalek::SigningKey;
 
 const CHECK_CONTEXT: &str = "assize 2026-11 key check";
+const SECRET_CHECK_CONTEXT: &str = "assize 2026-11 secret key check";
 
 /// Characters of a key's text behind `key:`: 32 bytes and 3 that check them.
 const TEXT_LEN: usize = 56;
@@ -164,6 +165,48 @@ impl<'b, C> minicbor::Decode<'b, C> for AttesterKey {
         let at = d.position();
         d.bytes()?.try_into().map(Self).map_err(|_| refuse(at, "a key has 32 bytes"))
     }
+}
+
+/// Why a text is not a secret key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    /// Not `secret:` and 56 characters of a-z and 2-7.
+    #[error("expected `secret:` and 56 characters of a-z and 2-7")]
+    Shape,
+    /// The check characters do not fit the others: a typing error.
+    #[error("the last characters do not fit the others: it was not copied right")]
+    Check,
+}
+
+/// A secret key as text, for its file and for paper: `secret:` and 56 characters.
+pub fn secret_text(key: &SigningKey) -> String {
+    let mut bytes = [0; 35];
+    bytes[..32].copy_from_slice(key.as_bytes());
+    bytes[32..].copy_from_slice(&secret_check(key.as_bytes()));
+    format!("secret:{}", BASE32.encode(&bytes))
+}
+
+/// Reads what [`secret_text`] writes.
+///
+/// # Errors
+///
+/// [`SecretError`], which shows nothing of it.
+pub fn parse_secret(text: &str) -> Result<SigningKey, SecretError> {
+    let body =
+        text.strip_prefix("secret:").filter(|body| body.len() == TEXT_LEN).ok_or(SecretError::Shape)?;
+    let mut bytes = [0; 35];
+    BASE32.decode_mut(body.as_bytes(), &mut bytes).map_err(|_| SecretError::Shape)?;
+    let mut key = [0; 32];
+    key.copy_from_slice(&bytes[..32]);
+    match secret_check(&key) == bytes[32..] {
+        true => Ok(SigningKey::from_bytes(&key)),
+        false => Err(SecretError::Check),
+    }
+}
+
+fn secret_check(key: &[u8; 32]) -> [u8; 3] {
+    let hash = blake3::derive_key(SECRET_CHECK_CONTEXT, key);
+    [hash[0], hash[1], hash[2]]
 }
 
 /// An Ed25519 signature: 64 bytes, not yet verified.

@@ -336,8 +336,7 @@ impl Index {
                 None => vec![kind],
             };
             loop {
-                let next =
-                    self.ask(|db| db.range(from.clone()..vec![kind + 1]).keys().next().transpose())?;
+                let next = self.ask(|db| db.range(from.clone()..vec![kind + 1]).keys().next().transpose())?;
                 let Some(next) = next else { break };
                 let attester = AttesterKey::from_bytes(id_at(&next, 1)?);
                 found.insert(attester);

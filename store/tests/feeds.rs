@@ -137,8 +137,12 @@ fn forks_are_kept_as_proofs() {
 fn revocations() {
     let home = tempfile::tempdir().unwrap();
     let store = support::open(&home);
-    let revoke = |since| store.keep([Evidence::Revocation(Revocation::sign(&key(1), since))]).unwrap().remove(0);
-    assert_eq!([revoke(7), revoke(9), revoke(7), revoke(3)], [Kept::New, Kept::Known, Kept::Known, Kept::New]);
+    let revoke =
+        |since| store.keep([Evidence::Revocation(Revocation::sign(&key(1), since))]).unwrap().remove(0);
+    assert_eq!(
+        [revoke(7), revoke(9), revoke(7), revoke(3)],
+        [Kept::New, Kept::Known, Kept::Known, Kept::New]
+    );
     assert_eq!(store.attesters().unwrap(), [attester(1)]);
     assert_eq!(store.head(&attester(1)).unwrap().len(), 0);
 }

@@ -28,8 +28,16 @@ pub(crate) struct Job {
 /// What a worker says at the end.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    Built(Usage),
+    Built(Done),
     Failed(Failure),
+}
+
+/// What a worker says of a build that ended well.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Done {
+    pub(crate) usage: Usage,
+    /// The bytes of its [`protocol::witness::TranscriptHash`].
+    pub(crate) transcript: [u8; 32],
 }
 
 /// What a build used.

@@ -2,11 +2,15 @@
 //! when it is read, and random numbers that the action decides.
 //!
 //! Every function takes the guest's state and its memory and is ordinary synchronous code: results
-//! depend on the arguments and on what the guest did before, on nothing else.
+//! depend on the arguments and on what the guest did before, on nothing else. Each call goes into
+//! the transcript (SPEC §11.1): [`Mem`] notes which regions the function read and wrote.
 
 #[allow(clippy::too_many_arguments, reason = "the signatures are the standard's")]
 mod calls;
 
+use std::{cell::RefCell, ops::Range};
+
+use protocol::{id::ActionId, witness::Transcript};
 use wasmtime::{Caller, Linker, Memory};
 
 use super::{
@@ -96,15 +100,17 @@ impl Descriptor {
 pub(crate) struct World {
     pub(crate) vfs: Vfs,
     pub(crate) log: Box<dyn Log + Send>,
+    pub(crate) transcript: Transcript,
     elapsed: u64,
     random: blake3::OutputReader,
 }
 
 impl World {
-    /// `seed` is the input hash, from which all random numbers come.
-    pub(crate) fn new(vfs: Vfs, log: Box<dyn Log + Send>, seed: &[u8; 32]) -> Self {
-        let random = blake3::Hasher::new_derive_key("assize 2026-11 random").update(seed).finalize_xof();
-        Self { vfs, log, elapsed: 1_000_000_000, random }
+    /// `action` is the input hash, from which all random numbers come.
+    pub(crate) fn new(vfs: Vfs, log: Box<dyn Log + Send>, action: &ActionId) -> Self {
+        let mut random = blake3::Hasher::new_derive_key("assize 2026-11 random");
+        let random = random.update(action.as_bytes()).finalize_xof();
+        Self { vfs, log, transcript: Transcript::new(action), elapsed: 1_000_000_000, random }
     }
 
     /// The time, which no reading moved.
@@ -237,21 +243,44 @@ impl Guest {
 }
 
 /// The guest's memory; a pointer outside of it is [`Errno::Fault`].
-struct Mem<'m>(&'m mut [u8]);
+struct Mem<'m> {
+    bytes: &'m mut [u8],
+    /// What the call took and gave, for the transcript.
+    regions: RefCell<Vec<Range<usize>>>,
+}
 
-impl Mem<'_> {
+fn range(at: u32, len: u32) -> Range<usize> {
+    at as usize..at as usize + len as usize
+}
+
+impl<'m> Mem<'m> {
+    fn new(bytes: &'m mut [u8]) -> Self {
+        Self { bytes, regions: RefCell::default() }
+    }
+
     fn slice(&self, at: u32, len: u32) -> Result<&[u8], Errno> {
-        let range = at as usize..at as usize + len as usize;
-        self.0.get(range).ok_or(Errno::Fault)
+        self.bytes.get(range(at, len)).ok_or(Errno::Fault)
     }
 
     fn slice_mut(&mut self, at: u32, len: u32) -> Result<&mut [u8], Errno> {
-        let range = at as usize..at as usize + len as usize;
-        self.0.get_mut(range).ok_or(Errno::Fault)
+        self.bytes.get_mut(range(at, len)).ok_or(Errno::Fault)
+    }
+
+    /// Notes that the call took these bytes, or gave them.
+    fn note(&self, at: u32, len: u32) {
+        self.regions.borrow_mut().push(range(at, len));
+    }
+
+    /// What the guest hands over: a path, or content.
+    fn take(&self, at: u32, len: u32) -> Result<&[u8], Errno> {
+        let bytes = self.slice(at, len)?;
+        self.note(at, len);
+        Ok(bytes)
     }
 
     fn put(&mut self, at: u32, bytes: &[u8]) -> Result<(), Errno> {
         self.slice_mut(at, bytes.len() as u32)?.copy_from_slice(bytes);
+        self.note(at, bytes.len() as u32);
         Ok(())
     }
 
@@ -307,6 +336,43 @@ impl Mem<'_> {
     }
 }
 
+/// The number of a function in transcripts: its place among the 46, in the order of their names.
+fn number(name: &str) -> u8 {
+    FUNCTIONS.iter().filter(|other| **other < name).count() as u8
+}
+
+/// Makes a call, and writes it into the transcript.
+fn called(
+    caller: &mut Caller<'_, Guest>,
+    number: u8,
+    arguments: &[u64],
+    call: impl FnOnce(&mut Guest, &mut Mem<'_>) -> Result<()>,
+) -> wasmtime::Result<u32> {
+    let known = caller.data().memory;
+    // Only a start function calls before the memory is known.
+    let found = || caller.get_export("memory").and_then(wasmtime::Extern::into_memory);
+    let Some(memory) = known.or_else(found) else {
+        let errno = Errno::Fault as u16;
+        caller.data_mut().world.transcript.call(number, arguments, errno, []);
+        return Ok(u32::from(errno));
+    };
+    let (bytes, guest) = memory.data_and_store_mut(caller);
+    let mut mem = Mem::new(bytes);
+    let errno = match call(guest, &mut mem) {
+        Ok(()) => 0,
+        Err(Stop::Errno(errno)) => {
+            // What a failing call looked at first is no business of the standard's.
+            mem.regions.get_mut().clear();
+            errno as u16
+        }
+        Err(Stop::Abort(abort)) => return Err(End::Abort(abort).into()),
+    };
+    let regions = mem.regions.take();
+    let regions = regions.into_iter().filter_map(|region| mem.bytes.get(region));
+    guest.world.transcript.call(number, arguments, errno, regions);
+    Ok(u32::from(errno))
+}
+
 /// Defines the 46 functions; each `name(args)` is [`calls`]`::name(guest, memory, args)`.
 macro_rules! define {
     ($linker:ident: $($name:ident($($arg:ident: $type:ty),*);)*) => {
@@ -315,32 +381,40 @@ macro_rules! define {
 
         /// Defines what guests may import.
         pub(crate) fn define($linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-            $linker.func_wrap(MODULE, "proc_exit", |code: u32| -> wasmtime::Result<()> {
-                Err(End::Exit(code).into())
-            })?;
-            $linker.func_wrap(MODULE, "proc_raise", |signal: u32| -> wasmtime::Result<u32> {
-                match signal {
-                    0 => Ok(0),
-                    1..=30 => Err(End::Signal(signal as u8).into()),
-                    _ => Ok(Errno::Inval as u32),
-                }
-            })?;
-            $($linker.func_wrap(
+            let exit = number("proc_exit");
+            $linker.func_wrap(
                 MODULE,
-                stringify!($name),
-                |mut caller: Caller<'_, Guest>, $($arg: $type),*| -> wasmtime::Result<u32> {
-                    let known = caller.data().memory;
-                    // Only a start function calls before the memory is known.
-                    let found = || caller.get_export("memory").and_then(wasmtime::Extern::into_memory);
-                    let Some(memory) = known.or_else(found) else { return Ok(Errno::Fault as u32) };
-                    let (bytes, guest) = memory.data_and_store_mut(&mut caller);
-                    match calls::$name(guest, &mut Mem(bytes), $($arg),*) {
-                        Ok(()) => Ok(0),
-                        Err(Stop::Errno(errno)) => Ok(errno as u32),
-                        Err(Stop::Abort(abort)) => Err(End::Abort(abort).into()),
-                    }
+                "proc_exit",
+                move |mut caller: Caller<'_, Guest>, code: u32| -> wasmtime::Result<()> {
+                    caller.data_mut().world.transcript.call(exit, &[u64::from(code)], 0, []);
+                    Err(End::Exit(code).into())
                 },
-            )?;)*
+            )?;
+            let raise = number("proc_raise");
+            $linker.func_wrap(
+                MODULE,
+                "proc_raise",
+                move |mut caller: Caller<'_, Guest>, signal: u32| -> wasmtime::Result<u32> {
+                    let errno = match signal {
+                        0 => 0,
+                        1..=30 => return Err(End::Signal(signal as u8).into()),
+                        _ => Errno::Inval as u16,
+                    };
+                    caller.data_mut().world.transcript.call(raise, &[u64::from(signal)], errno, []);
+                    Ok(u32::from(errno))
+                },
+            )?;
+            $({
+                let number = number(stringify!($name));
+                $linker.func_wrap(
+                    MODULE,
+                    stringify!($name),
+                    move |mut caller: Caller<'_, Guest>, $($arg: $type),*| -> wasmtime::Result<u32> {
+                        let arguments: &[u64] = &[$($arg as u64),*];
+                        called(&mut caller, number, arguments, |guest, mem| calls::$name(guest, mem, $($arg),*))
+                    },
+                )?;
+            })*
             Ok(())
         }
     };

@@ -27,7 +27,7 @@ use super::{
     aot,
     engine::{self, THREAD_STACK_BYTES},
     errno::Abort,
-    job::{Answer, Failure, Frame, Job, Usage, send},
+    job::{Answer, Done, Failure, Frame, Job, Usage, send},
     limits::{Limiter, Limits},
     vfs::{Id, Quota, ROOT, Vfs},
     wasi::{self, EPOCH, End, Guest, Start, World, preopens},
@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
     process::raise_descriptors();
     let thread = std::thread::Builder::new().name("guest".into()).stack_size(THREAD_STACK_BYTES);
     let answer = match thread.spawn(move || build(&job)).map(std::thread::JoinHandle::join) {
-        Ok(Ok(Ok(usage))) => Answer::Built(usage),
+        Ok(Ok(Ok(done))) => Answer::Built(done),
         Ok(Ok(Err(failure))) => Answer::Failed(*failure),
         Ok(Err(_panic)) => return ExitCode::FAILURE,
         Err(error) => Answer::Failed(Failure::Setup(error.to_string())),
@@ -73,20 +73,21 @@ fn setup(why: impl std::fmt::Display) -> Box<Failure> {
     Box::new(Failure::Setup(why.to_string()))
 }
 
-fn build(job: &Job) -> Result<Usage> {
+fn build(job: &Job) -> Result<Done> {
     let action = match Action::from_bytes(&job.action) {
         Ok(action @ Action::Build(_)) => action,
         Ok(Action::Fetch(_)) => return Err(setup("a fetch is not built")),
         Err(error) => return Err(setup(error)),
     };
-    let seed = action.id();
+    let id = action.id();
     let Action::Build(build) = &action else { return Err(setup("a fetch is not built")) };
     let (vfs, outputs) = mount(build, job)?;
     let log = Box::new(Pipe { left: job.limits.log, limit: job.limits.log });
-    let mut world = World::new(vfs, log, seed.as_bytes());
+    let mut world = World::new(vfs, log, &id);
     let mut usage = Usage::default();
     let mut loaded = BTreeMap::new();
     for (n, step) in build.recipe.steps.iter().enumerate() {
+        world.transcript.step(n as u32);
         let _ = send(&mut io::stdout(), Frame::Step, (n + 1).to_string().as_bytes());
         let run = Run { step, number: n + 1, build, job };
         let (after, result) = run.run(world, &mut loaded, &mut usage);
@@ -104,7 +105,7 @@ fn build(job: &Job) -> Result<Usage> {
         archive(&world.vfs, *id, build, &job.limits, &job.scratch.join(format!("{name}.nar")))
             .map_err(|why| Failure::Output { output: name.clone(), why })?;
     }
-    Ok(usage)
+    Ok(Done { usage, transcript: *world.transcript.finish().as_bytes() })
 }
 
 /// Lays out the root: inputs, outputs, `/build`, `/tmp` (SPEC §7.2).

@@ -182,6 +182,7 @@ fn read(g: &Guest, m: &mut Mem<'_>, id: Id, vectors: u32, count: u32, at: u64) -
         let (to, len) = m.vector(vectors, n)?;
         let buffer = m.slice_mut(to, len)?;
         let got = g.world.vfs.read(id, at.saturating_add(u64::from(done)), buffer)? as u32;
+        m.note(to, got);
         done = done.checked_add(got).ok_or(Errno::Inval)?;
         if got < len {
             break;
@@ -200,7 +201,7 @@ fn write(g: &mut Guest, m: &Mem<'_>, id: Id, vectors: u32, count: u32, at: u64) 
     for n in 0..count {
         let (from, len) = m.vector(vectors, n)?;
         let after = done.checked_add(len).ok_or(Errno::Inval)?;
-        let bytes = m.slice(from, len)?;
+        let bytes = m.take(from, len)?;
         g.world.vfs.write(id, at.saturating_add(u64::from(done)), bytes, now)?;
         done = after;
     }
@@ -321,6 +322,7 @@ pub(super) fn fd_readdir(
     }
     let last = last.map(|(next, name)| (next, name.into())).or(listed);
     g.descriptor(fd)?.listed = last;
+    m.note(buffer, used as u32);
     Ok(m.put_u32(to, used as u32)?)
 }
 
@@ -387,7 +389,7 @@ fn write_log(g: &mut Guest, m: &Mem<'_>, vectors: u32, count: u32) -> Result<u32
     let mut done = 0u32;
     for n in 0..count {
         let (from, len) = m.vector(vectors, n)?;
-        let bytes = m.slice(from, len)?;
+        let bytes = m.take(from, len)?;
         done = done.checked_add(len).ok_or(Errno::Inval)?;
         g.world.log.write(bytes)?;
     }
@@ -396,7 +398,7 @@ fn write_log(g: &mut Guest, m: &Mem<'_>, vectors: u32, count: u32) -> Result<u32
 
 /// A path in the guest's memory and the directory that it starts from.
 fn path<'m>(g: &mut Guest, m: &'m Mem<'_>, fd: u32, path: u32, len: u32) -> Result<(Id, &'m [u8]), Errno> {
-    Ok((g.directory(fd)?, m.slice(path, len)?))
+    Ok((g.directory(fd)?, m.take(path, len)?))
 }
 
 pub(super) fn path_create_directory(
@@ -578,7 +580,7 @@ pub(super) fn path_symlink(
     len: u32,
 ) -> Result<()> {
     let (base, path) = self::path(g, m, fd, path, len)?;
-    let target = m.slice(target, target_len)?;
+    let target = m.take(target, target_len)?;
     let (place, now) = (g.world.vfs.place(base, path)?, g.world.now());
     g.world.vfs.make_symlink(&place, target, now)
 }
@@ -679,6 +681,7 @@ pub(super) fn sched_yield(_: &mut Guest, _: &mut Mem<'_>) -> Result<()> {
 pub(super) fn random_get(g: &mut Guest, m: &mut Mem<'_>, to: u32, len: u32) -> Result<()> {
     let buffer = m.slice_mut(to, len)?;
     g.world.random.fill(buffer);
+    m.note(to, len);
     Ok(())
 }
 
