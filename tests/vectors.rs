@@ -1,11 +1,13 @@
 //! The vectors of SPEC.md: files under `vectors/<section>/`, each with what a reader says of it.
 //!
-//! `<name>.nar`, `.drv` or `.act` has the bytes, `<name>.expect` is `ok`, or the reader's error.
+//! `<name>.nar`, `.drv`, `.act`, `.stm` or `.evidence` has the bytes, `<name>.expect` is `ok`, or the reader's error.
 //! With `ASSIZE_BLESS=1` missing `.expect` files are written, to be read and committed.
 
 use std::{error::Error, fs, path::Path};
 
-use protocol::{action::Action, derivation::Derivation, nar::Index};
+use protocol::{
+    action::Action, derivation::Derivation, evidence::UnverifiedEvidence, nar::Index, statement::Unverified,
+};
 
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -25,9 +27,24 @@ fn verdict(path: &Path) -> Option<String> {
             Derivation::from_bytes(&bytes).map(|d| assert_eq!(d.to_bytes(), bytes)).map_err(|e| chain(&e))
         }
         "act" => Action::from_bytes(&bytes).map(|a| assert_eq!(a.to_bytes(), bytes)).map_err(|e| chain(&e)),
+        "stm" => {
+            let read = Unverified::from_bytes(&bytes).map_err(|e| chain(&e));
+            read.and_then(|s| s.verify().map_err(|e| chain(&e))).map(|s| assert_eq!(s.bytes(), bytes))
+        }
+        "evidence" => evidence(&bytes),
         _ => return None,
     };
     Some(result.map_or_else(|error| error, |()| "ok".into()))
+}
+
+/// What a reader keeps of an evidence file, and what stops it.
+fn evidence(bytes: &[u8]) -> Result<(), String> {
+    let items = protocol::evidence::read(bytes).map_err(|e| chain(&e))?;
+    for (n, item) in items.enumerate() {
+        let checked = item.and_then(UnverifiedEvidence::verify);
+        checked.map_err(|e| format!("behind {n} good items: {}", chain(&e)))?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -48,5 +65,5 @@ fn every_vector_says_what_is_expected() {
             checked += 1;
         }
     }
-    assert!(checked >= 40, "only {checked} vectors were found");
+    assert!(checked >= 150, "only {checked} vectors were found");
 }
