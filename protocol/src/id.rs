@@ -108,6 +108,12 @@ macro_rules! id {
             }
         }
 
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
         impl<C> minicbor::Encode<C> for $name {
             fn encode<W: minicbor::encode::Write>(
                 &self,

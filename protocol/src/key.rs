@@ -154,6 +154,12 @@ impl FromStr for AttesterKey {
     }
 }
 
+impl serde::Serialize for AttesterKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl<C> minicbor::Encode<C> for AttesterKey {
     fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), WriteFailed<W::Error>> {
         e.bytes(&self.0)?.ok()

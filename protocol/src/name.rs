@@ -151,6 +151,12 @@ macro_rules! as_text {
             }
         }
 
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
         impl<C> minicbor::Encode<C> for $type {
             fn encode<W: minicbor::encode::Write>(
                 &self,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// One output of an execution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Output {
     /// The hash of its archive.
     pub nar: NarHash,

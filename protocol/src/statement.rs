@@ -100,7 +100,8 @@ pub struct Failure {
 }
 
 /// How an execution failed. Limits and time-outs are not among them: they say nothing of the action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Ending {
     /// The step ended with this code, which is not 0.
     Exit(u32),
@@ -113,7 +114,7 @@ pub enum Ending {
 }
 
 /// Where an action was executed, in the attester's words: nobody can check it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Platform {
     /// The wasm engine and its version, as in `wasmtime-48.0.8`.
     pub engine: Name,

@@ -34,8 +34,8 @@ pub fn compare(first: &Result, second: &Result) -> Option<Difference> {
 /// The sides that executions of one action fall into: each result, with those who gave it, the
 /// side with the most first; equal sides in the order of their results, so that the order in which
 /// executions are named does not matter.
-pub fn sides<W: Ord>(executions: impl IntoIterator<Item = (W, Result)>) -> Vec<(Result, Vec<W>)> {
-    let mut sides: BTreeMap<Result, Vec<W>> = BTreeMap::new();
+pub fn sides<W: Ord, R: Ord>(executions: impl IntoIterator<Item = (W, R)>) -> Vec<(R, Vec<W>)> {
+    let mut sides: BTreeMap<R, Vec<W>> = BTreeMap::new();
     for (who, result) in executions {
         sides.entry(result).or_default().push(who);
     }

@@ -1,6 +1,29 @@
-//! Judgement: what to make of what executions gave. Pure: no I/O, no async, no clock, no randomness.
+//! Judgement: who counts, how many must agree, what is accepted and why.
 //!
+//! ```text
+//! trust.json ─▶ roster ─┬───────────▶ policy ── View ──┐
+//! evidence ─▶ standing ─┴▶ ledger ── Claims ───────────┴▶ verdict
+//!                          ▲ records of one action
+//! ```
+//!
+//! * [`limits`]: every limit, in one table.
+//! * [`roster`]: who counts, by which name.
+//! * [`standing`]: what is known against a key.
+//! * [`ledger`]: from what is known of an action to at most one claim of each voter.
+//! * [`policy`]: how many of whom must agree.
+//! * [`verdict`]: whether outputs are accepted; the only place where that is decided.
 //! * [`agreement`]: whether executions of one action agree, and if not, which sides there are.
+//!
+//! Pure on purpose: no I/O, no async, no clock, no randomness. Everything here compiles for
+//! `wasm32-unknown-unknown`, so that a browser can judge what a node can judge.
 #![forbid(unsafe_code)]
 
 pub mod agreement;
+mod date;
+pub mod ledger;
+pub mod limits;
+pub mod policy;
+pub mod roster;
+pub mod standing;
+mod suggest;
+pub mod verdict;

@@ -1,0 +1,374 @@
+//! Verdicts (SPEC §15.3): whether outputs are accepted, and why.
+//!
+//! ```text
+//! ledger.rs ── Claims ──▶ judge ──▶ Verdict ──▶ resolve.rs (is it taken?), `assize why` (explain it)
+//! policy.rs ── View ───────┘
+//! ```
+//!
+//! [`judge`] is the only place where acceptance is decided. Its claims are verified and one of each
+//! voter (`ledger.rs` sees to both), so no signature, clock or network appears here, and equal
+//! claims give equal verdicts on every machine.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use protocol::{key::AttesterKey, name::Name, output::Outputs, statement::Platform};
+use serde::Serialize;
+
+use crate::{
+    ledger::{Claim, Claims, Mute, Uncounted, WitnessState},
+    policy::{Agreement, Attribute, Because, Dissent, Preset, Rule, View, WitnessRule, list},
+    roster::SELF,
+};
+
+/// What is decided about an action, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// What is decided.
+    pub outcome: Outcome,
+    /// Why.
+    pub reasoning: Reasoning,
+}
+
+/// What is decided about an action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Outcome {
+    /// These are its outputs.
+    Accepted {
+        /// All of them.
+        outputs: Outputs,
+    },
+    /// Too few have spoken.
+    Pending,
+    /// Several outputs are named, and that has to be settled first.
+    Disputed,
+    /// Nobody whom the rule names has spoken.
+    Untrusted,
+}
+
+/// How a verdict came about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reasoning {
+    /// Why this rule.
+    pub because: Because,
+    /// The preset that it is of.
+    pub preset: Option<Preset>,
+    /// What dissent does.
+    pub dissent: Dissent,
+    /// What is wanted of witnesses.
+    pub witness: WitnessRule,
+    /// The outputs that are named, each with its voters: first those for which the rule is met,
+    /// then those with more votes.
+    pub sides: Vec<Side>,
+    /// The rule, as it stands with the first side.
+    pub rule: Node,
+    /// Who could bring the first side nearer by agreeing, and has not spoken; empty if accepted.
+    pub missing: Vec<Name>,
+    /// Whether outputs are accepted although somebody names others, and the owner wants to know.
+    pub alarm: bool,
+    /// What was said and is no vote.
+    pub uncounted: Vec<Uncounted>,
+    /// How many keys spoke that nobody here knows.
+    pub strangers: usize,
+}
+
+/// One of the outputs that are named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Side {
+    /// All outputs of the action.
+    pub outputs: Outputs,
+    /// Whether the rule is met by its voters.
+    pub met: bool,
+    /// Who names them, in order of names.
+    pub votes: Vec<Vote>,
+}
+
+/// That somebody names outputs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Vote {
+    /// Who.
+    pub voter: Name,
+    /// Where it was executed, in the voter's words.
+    pub platform: Platform,
+    /// Whether its execution is proven.
+    pub witness: WitnessState,
+    /// Whether that is enough for the vote to count for these outputs. It is dissent from others
+    /// in any case.
+    pub counts: bool,
+    /// The key that signed it; `None` if it is what this machine did and not a statement.
+    pub key: Option<AttesterKey>,
+    /// Its place in that key's feed, likewise.
+    pub seq: Option<u64>,
+}
+
+/// A rule, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// The rule in a line.
+    pub rule: String,
+    /// Whether it is met.
+    pub met: bool,
+    /// What it is.
+    pub is: Kind,
+}
+
+/// What a rule is, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Kind {
+    /// One voter.
+    Voter {
+        /// What it says.
+        says: Says,
+    },
+    /// So many of several.
+    AtLeast {
+        /// How many are met.
+        have: usize,
+        /// How many must be.
+        need: usize,
+        /// In what those who agree must differ, and how many different values there are.
+        distinct: BTreeMap<Attribute, usize>,
+        /// The elements.
+        of: Vec<Node>,
+    },
+}
+
+/// What a voter says of outputs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Says {
+    /// That it got them.
+    Agrees,
+    /// That it got them, but without the witness that is wanted.
+    Unproven,
+    /// That it got others.
+    Differs,
+    /// Nothing that counts.
+    Nothing,
+    /// Nothing, and it cannot.
+    Mute(Mute),
+}
+
+/// Decides about an action, by what is claimed of it and what applies to its package.
+///
+/// Total. Does not depend on the order in which anything was heard. The claim of somebody who is
+/// not of the roster that the policy was compiled with is passed over.
+pub fn judge(claims: &Claims, view: &View<'_>) -> Verdict {
+    let bench = Bench { claims, view };
+    let sides = bench.sides();
+    let winners = sides.iter().filter(|side| side.met).count();
+    let outcome = match (winners, sides.first()) {
+        (1, Some(first)) if sides.len() == 1 || view.dissent() != Dissent::Hold => {
+            Outcome::Accepted { outputs: first.outputs.clone() }
+        }
+        (1.., _) => Outcome::Disputed,
+        (0, _) if !bench.named_has_spoken() => Outcome::Untrusted,
+        (0, _) if sides.len() > 1 && !sides.iter().any(|side| bench.could_win(side)) => Outcome::Disputed,
+        (0, _) => Outcome::Pending,
+    };
+    let accepted = matches!(outcome, Outcome::Accepted { .. });
+    let rule = bench.node(view.rule(), sides.first());
+    let mut missing = BTreeSet::new();
+    if !accepted {
+        collect_missing(view.rule(), &rule, &mut missing);
+    }
+    let reasoning = Reasoning {
+        because: view.because(),
+        preset: view.preset(),
+        dissent: view.dissent(),
+        witness: view.witness(),
+        alarm: accepted && sides.len() > 1 && view.dissent() == Dissent::Alarm,
+        sides,
+        rule,
+        missing: missing.into_iter().cloned().collect(),
+        uncounted: claims.uncounted.clone(),
+        strangers: claims.strangers,
+    };
+    Verdict { outcome, reasoning }
+}
+
+/// What is judged, and by what.
+struct Bench<'a> {
+    claims: &'a Claims,
+    view: &'a View<'a>,
+}
+
+impl<'a> Bench<'a> {
+    fn sides(&self) -> Vec<Side> {
+        let mut sides: BTreeMap<&Outputs, Vec<Vote>> = BTreeMap::new();
+        for (voter, claim) in &self.claims.votes {
+            if self.can_vote(voter) {
+                sides.entry(&claim.outputs).or_default().push(self.vote(voter, claim));
+            }
+        }
+        let side = |(outputs, votes): (&Outputs, Vec<Vote>)| {
+            let met = self.view.rule().met(self.view.members(), &|name| self.agrees(name, outputs));
+            Side { outputs: outputs.clone(), met, votes }
+        };
+        let mut sides: Vec<_> = sides.into_iter().map(side).collect();
+        // Stable, so that equal ones stay in the order of their outputs.
+        let counting = |side: &Side| side.votes.iter().filter(|vote| vote.counts).count();
+        sides.sort_by_key(|side| std::cmp::Reverse((side.met, counting(side))));
+        sides
+    }
+
+    fn vote(&self, voter: &Name, claim: &Claim) -> Vote {
+        Vote {
+            voter: voter.clone(),
+            platform: claim.platform.clone(),
+            witness: claim.witness,
+            counts: self.proven(voter, claim),
+            key: claim.key,
+            seq: claim.seq,
+        }
+    }
+
+    fn can_vote(&self, voter: &Name) -> bool {
+        self.view.members().get(voter).is_some_and(|member| !member.expired)
+    }
+
+    /// Whether the proof of execution is enough. What this machine says, it need not prove to itself.
+    fn proven(&self, voter: &Name, claim: &Claim) -> bool {
+        match (self.view.witness(), claim.witness) {
+            (_, WitnessState::Wrong) => false,
+            (WitnessRule::Any, _) | (_, WitnessState::Verified) => true,
+            (WitnessRule::Present, WitnessState::Unchecked) => true,
+            (WitnessRule::Present, WitnessState::Absent)
+            | (WitnessRule::Verified, WitnessState::Absent | WitnessState::Unchecked) => {
+                voter.as_str() == SELF
+            }
+        }
+    }
+
+    fn agrees(&self, name: &Name, outputs: &Outputs) -> Option<Agreement<'a>> {
+        let claim = self.claims.votes.get(name)?;
+        let agrees = claim.outputs == *outputs && self.can_vote(name) && self.proven(name, claim);
+        agrees.then_some(Agreement::On(&claim.platform))
+    }
+
+    fn silent(&self, name: &Name) -> bool {
+        self.can_vote(name) && !self.claims.votes.contains_key(name) && !self.claims.mute.contains_key(name)
+    }
+
+    /// Whether a side would win if everybody agreed who has not spoken.
+    fn could_win(&self, side: &Side) -> bool {
+        self.view.rule().met(self.view.members(), &|name| {
+            let silent = self.silent(name).then_some(Agreement::Anywhere);
+            self.agrees(name, &side.outputs).or(silent)
+        })
+    }
+
+    fn named_has_spoken(&self) -> bool {
+        let named = self.view.rule().voters();
+        named.into_iter().any(|name| self.can_vote(name) && self.claims.votes.contains_key(name))
+    }
+
+    /// How a rule stands with a side. Rules are not nested deep (`policy.rs` sees to it).
+    fn node(&self, rule: &Rule, side: Option<&Side>) -> Node {
+        let outputs = side.map(|side| &side.outputs);
+        let agrees = |name: &Name| outputs.and_then(|outputs| self.agrees(name, outputs));
+        let (met, is) = match rule {
+            Rule::Voter(name) => {
+                let says = self.says(name, outputs);
+                (says == Says::Agrees, Kind::Voter { says })
+            }
+            Rule::AtLeast(rule) => {
+                let tally = rule.tally(self.view.members(), &agrees);
+                let met = rule.reached(&tally);
+                let of = rule.of().iter().map(|rule| self.node(rule, side)).collect();
+                let distinct = tally.distinct.into_iter().collect();
+                (met, Kind::AtLeast { have: tally.have, need: rule.need(), distinct, of })
+            }
+        };
+        Node { rule: rule.to_string(), met, is }
+    }
+
+    fn says(&self, name: &Name, outputs: Option<&Outputs>) -> Says {
+        if let Some(claim) = self.claims.votes.get(name).filter(|_| self.can_vote(name)) {
+            return match (Some(&claim.outputs) == outputs, self.proven(name, claim)) {
+                (true, true) => Says::Agrees,
+                (true, false) => Says::Unproven,
+                (false, _) => Says::Differs,
+            };
+        }
+        self.claims.mute.get(name).map_or(Says::Nothing, |mute| Says::Mute(mute.clone()))
+    }
+}
+
+/// Who has not spoken, in the parts of a rule that are not met.
+fn collect_missing<'r>(rule: &'r Rule, node: &Node, missing: &mut BTreeSet<&'r Name>) {
+    match (rule, &node.is) {
+        _ if node.met => {}
+        (Rule::Voter(name), Kind::Voter { says: Says::Nothing }) => drop(missing.insert(name)),
+        (Rule::Voter(_), _) => {}
+        (Rule::AtLeast(rule), Kind::AtLeast { of, .. }) => {
+            for (rule, node) in rule.of().iter().zip(of) {
+                collect_missing(rule, node, missing);
+            }
+        }
+        (Rule::AtLeast(_), Kind::Voter { .. }) => {}
+    }
+}
+
+impl Verdict {
+    /// The outputs, if they are accepted.
+    pub fn accepted(&self) -> Option<&Outputs> {
+        match &self.outcome {
+            Outcome::Accepted { outputs } => Some(outputs),
+            Outcome::Pending | Outcome::Disputed | Outcome::Untrusted => None,
+        }
+    }
+
+    /// Who names other outputs than those that are accepted, or than the first side if none are.
+    pub fn dissenters(&self) -> impl Iterator<Item = &Vote> {
+        self.reasoning.sides.iter().skip(1).flat_map(|side| &side.votes)
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// One line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Reasoning { sides, missing, rule, .. } = &self.reasoning;
+        let voters = |side: &Side| list(side.votes.iter().map(|vote| &vote.voter));
+        match &self.outcome {
+            Outcome::Accepted { .. } => {
+                let first = sides.first().map(voters).unwrap_or_default();
+                write!(f, "accepted: {first} agree ({})", rule.rule)?;
+            }
+            Outcome::Pending => {
+                write!(f, "pending: {}", rule.rule)?;
+                if let Kind::AtLeast { have, need, .. } = &rule.is
+                    && have < need
+                {
+                    write!(f, ", have {have}")?;
+                }
+            }
+            Outcome::Disputed => {
+                f.write_str("disputed: ")?;
+                for (n, side) in sides.iter().enumerate() {
+                    let separator = if n == 0 { "" } else { " against " };
+                    write!(f, "{separator}{}", voters(side))?;
+                }
+            }
+            Outcome::Untrusted => write!(f, "unknown: nobody whom the policy names has spoken")?,
+        }
+        if self.accepted().is_some() && sides.len() > 1 {
+            let word = if self.reasoning.alarm { "ALARM, " } else { "" };
+            let dissenters: Vec<_> = self.dissenters().map(|vote| &vote.voter).collect();
+            write!(f, "; {word}{} got something else", list(dissenters))?;
+        }
+        if !missing.is_empty() {
+            write!(f, "; not heard from {}", list(missing))?;
+        }
+        Ok(())
+    }
+}

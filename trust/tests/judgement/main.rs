@@ -1,0 +1,12 @@
+//! Judgement, from signed statements to verdicts.
+//!
+//! * [`counting`]: the ways in which other systems were found to miscount, each as a test.
+//! * [`chains`]: keys that succeed each other, and names that share them.
+//! * [`policies`]: what a policy may say.
+//! * [`oracle`]: `judge` against another, naive judge, ten thousand random cases at a time.
+
+mod chains;
+mod counting;
+mod oracle;
+mod policies;
+mod support;
