@@ -2,16 +2,21 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+mod attest;
 mod build;
 mod doctor;
 mod eval;
+mod key;
 mod log;
 mod manual;
 mod nar;
+mod policy;
 mod run;
 mod show;
 mod store;
 mod target;
+mod trust;
+mod why;
 mod worker;
 
 use crate::{context::Context, exit::CliError, output::Colour};
@@ -21,7 +26,8 @@ use crate::{context::Context, exit::CliError, output::Colour};
 /// Packages are derivations in Jsonnet; every compiler and every program built is a wasm module.
 /// Builds see nothing but their inputs, so the same sources give the same bytes on every machine.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 evaluation error, 4 not found, 21 store damaged,
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 evaluation error, 4 not found, 10 too few have
+/// spoken, 11 disputed, 12 refused by the policy, 13 weak, forged or exposed key, 21 store damaged,
 /// 100 build failed, 101 build timed out, 102 hash mismatch, 104 not deterministic.
 #[derive(clap::Parser, Debug)]
 #[command(name = "assize", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -53,6 +59,15 @@ enum Command {
     Eval(eval::Eval),
     Show(show::Show),
     Log(log::Log),
+    Why(why::Why),
+    #[command(subcommand)]
+    Attest(attest::AttestCommand),
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     #[command(subcommand)]
     Store(store::StoreCommand),
     #[command(subcommand)]
@@ -86,6 +101,11 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
         Command::Eval(command) => command.run(context),
         Command::Show(command) => command.run(context),
         Command::Log(command) => command.run(context),
+        Command::Why(command) => command.run(context),
+        Command::Attest(command) => command.run(context),
+        Command::Trust(command) => command.run(context),
+        Command::Policy(command) => command.run(context),
+        Command::Key(command) => command.run(context),
         Command::Store(command) => command.run(context),
         Command::Nar(command) => command.run(context),
         Command::Doctor(command) => command.run(context),

@@ -11,9 +11,14 @@ use node::{
     build::Builder,
     config::Config,
     eval::{self, EvalLimits, Evaluation, Mode, Request, Root},
+    judgement::{Judgement, RosterFile},
+    key::Keys,
     realise::{How, Observer, Realised, Realiser},
 };
-use protocol::id::DerivationId;
+use protocol::{
+    id::DerivationId,
+    key::{AttesterKey, SigningKey},
+};
 use store::Store;
 
 use crate::{
@@ -50,7 +55,10 @@ impl Context {
             Some(home) => std::path::absolute(home)?,
             None => strategy.data_dir().join("assize"),
         };
-        let config_file = strategy.config_dir().join("assize").join("config.jsonnet");
+        let users = strategy.config_dir().join("assize").join("config.jsonnet");
+        // A store that has a configuration of its own is a node of its own.
+        let own = home.join("config.jsonnet");
+        let config_file = if own.exists() { own } else { users };
         Ok(Self { home, json, quiet, executable: std::env::current_exe()?, config_file })
     }
 
@@ -154,6 +162,44 @@ impl Context {
             })?;
         }
         Ok(())
+    }
+
+    /// Where keys are.
+    pub(crate) fn keys(&self) -> Keys {
+        Keys::new(&self.home)
+    }
+
+    /// This machine's key, which is made if there is none.
+    pub(crate) fn key(&self) -> Result<SigningKey, CliError> {
+        let keys = self.keys();
+        let (key, made) = keys.load_or_create()?;
+        if made {
+            self.tell(&format!(
+                "made this machine's key, {}; keep a copy of it with `assize key backup DIR`",
+                AttesterKey::of(&key)
+            ));
+        }
+        Ok(key)
+    }
+
+    /// The file that says who counts.
+    pub(crate) fn roster(&self) -> RosterFile {
+        RosterFile::new(&self.home)
+    }
+
+    /// Who counts, how many must agree, and what was said. `policy` is instead of the configured one.
+    pub(crate) fn judgement(
+        &self,
+        store: &Arc<Store>,
+        policy: Option<serde_json::Value>,
+    ) -> Result<Judgement, CliError> {
+        let policy = match policy {
+            Some(policy) => Some(policy),
+            None => self.config()?.policy,
+        };
+        let own = self.keys().load()?.map(|key| AttesterKey::of(&key));
+        let roster = self.roster().read()?;
+        Ok(Judgement::new(store.clone(), roster, policy.as_ref(), own)?)
     }
 
     /// A realiser for the store.

@@ -12,6 +12,10 @@ pub(crate) enum Code {
     Usage = 2,
     Evaluation = 3,
     NotFound = 4,
+    Pending = 10,
+    Disputed = 11,
+    Policy = 12,
+    Key = 13,
     StoreDamaged = 21,
     BuildFailed = 100,
     TimedOut = 101,
@@ -130,6 +134,80 @@ impl From<store::GetError> for CliError {
             store::GetError::Damaged { .. } => Self::of(Code::StoreDamaged, &error)
                 .hint("move damaged archives aside with `assize store verify --repair`"),
             store::GetError::Disk(_) => Self::of(Code::Failed, &error),
+        }
+    }
+}
+
+impl From<node::key::KeyFileError> for CliError {
+    fn from(error: node::key::KeyFileError) -> Self {
+        use node::key::KeyFileError;
+        let hint = match &error {
+            KeyFileError::Exposed { path, .. } => {
+                format!("if nobody else has read it: chmod 600 {}; else `assize key rotate`", path.display())
+            }
+            KeyFileError::Content { .. } => "restore it from a copy with `assize key restore DIR`".into(),
+            KeyFileError::Exists { path, .. } => {
+                format!("to use another key here, move `{}` and its store away first", path.display())
+            }
+            KeyFileError::Io { .. } | KeyFileError::Foreign { .. } | KeyFileError::Random(_) => {
+                return Self::of(Code::Failed, &error);
+            }
+        };
+        Self::of(Code::Key, &error).hint(hint)
+    }
+}
+
+impl From<node::judgement::JudgementError> for CliError {
+    fn from(error: node::judgement::JudgementError) -> Self {
+        use node::judgement::JudgementError;
+        match &error {
+            JudgementError::Io { .. } => Self::of(Code::Failed, &error),
+            JudgementError::Roster { path, .. } => {
+                Self::of(Code::Policy, &error).hint(format!("mend or remove `{}`", path.display()))
+            }
+            JudgementError::Own(_) => Self::of(Code::Policy, &error)
+                .hint("this machine counts as `self`: take the other name out with `assize trust remove`"),
+            JudgementError::Policy(_) => Self::of(Code::Policy, &error).hint(
+                "see whom rules may name with `assize trust list`, and mend `policy` in the configuration",
+            ),
+            JudgementError::Lookup(_) => {
+                Self::of(Code::StoreDamaged, &error).hint("look at the store with `assize store verify`")
+            }
+        }
+    }
+}
+
+impl From<trust::roster::RosterError> for CliError {
+    fn from(error: trust::roster::RosterError) -> Self {
+        Self::of(Code::Policy, &error).hint("see who is trusted with `assize trust list`")
+    }
+}
+
+impl From<store::KeepError> for CliError {
+    fn from(error: store::KeepError) -> Self {
+        match error {
+            store::KeepError::Lookup(error) => error.into(),
+            store::KeepError::Record(error) => error.into(),
+        }
+    }
+}
+
+impl From<store::SayError> for CliError {
+    fn from(error: store::SayError) -> Self {
+        match error {
+            store::SayError::Keep(error) => error.into(),
+            store::SayError::Feed(_) => Self::of(Code::Failed, &error)
+                .hint("this key was succeeded by another: `assize key show` names the present one"),
+            store::SayError::Sign(_) => Self::of(Code::Failed, &error),
+        }
+    }
+}
+
+impl From<node::attest::AttestError> for CliError {
+    fn from(error: node::attest::AttestError) -> Self {
+        match error {
+            node::attest::AttestError::Lookup(error) => error.into(),
+            node::attest::AttestError::Say(error) => error.into(),
         }
     }
 }

@@ -12,6 +12,7 @@
 mod commands;
 mod context;
 mod exit;
+mod file;
 mod output;
 mod progress;
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use node::{
+    attest::Attested,
     build::Progress as Building,
     fetch::Progress as Fetching,
     realise::{Event, Observer},
@@ -226,12 +227,22 @@ impl Shared {
             }),
             Event::Ended(time) => serde_json::json!({ "event": "ended", "seconds": time.as_secs_f64() }),
             Event::Failed(error) => serde_json::json!({ "event": "failed", "message": error.to_string() }),
-            Event::Building(_) | Event::Fetching(_) => return,
+            Event::Attested(Attested::Contradicts { place }) => {
+                serde_json::json!({ "event": "notAttested", "message": contradiction(*place) })
+            }
+            Event::NotAttested(error) => {
+                serde_json::json!({ "event": "notAttested", "message": error.to_string() })
+            }
+            Event::Building(_) | Event::Fetching(_) | Event::Attested(_) => return,
         };
         let mut data = data;
         data["derivation"] = derivation.to_string().into();
         complain(&crate::output::envelope("progress", &data).to_string());
     }
+}
+
+fn contradiction(place: u64) -> String {
+    format!("not attested: place {place} of this machine's feed says something else")
 }
 
 fn verb(fetches: bool) -> &'static str {
@@ -286,6 +297,14 @@ impl Observer for Shared {
                 let line = format!("{} {} {}", Style::Error.paint("✘"), verb(running.fetches), running.name);
                 self.say(&mut state, format!("{line} failed"));
             }
+            Event::Attested(Attested::Contradicts { place }) => {
+                self.say(&mut state, format!("{} {}", Style::Busy.paint("!"), contradiction(*place)));
+            }
+            Event::NotAttested(error) => {
+                let line = format!("{} not attested: {error}", Style::Busy.paint("!"));
+                self.say(&mut state, line);
+            }
+            Event::Attested(_) => {}
         }
     }
 

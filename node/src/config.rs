@@ -21,6 +21,11 @@ pub struct Config {
     pub limits: Limits,
     /// How files are fetched.
     pub fetch: fetch::Config,
+    /// Whether what is built here is signed, as far as nothing else is said; it is if not given.
+    pub attest: Option<bool>,
+    /// How many must agree, as [`trust::policy::Policy::compile`] reads it; the default policy if
+    /// not given.
+    pub policy: Option<serde_json::Value>,
 }
 
 /// Why the configuration cannot be used.
@@ -70,6 +75,11 @@ impl Config {
             Some(0) => Err(ConfigError::NoJobs),
             _ => Ok(config),
         }
+    }
+
+    /// Whether what is built here is signed.
+    pub fn attests(&self) -> bool {
+        self.attest.unwrap_or(true)
     }
 
     /// Executions at once.

@@ -15,13 +15,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use protocol::{
     action::Action,
     derivation::{Derivation, Fetch, Kind},
     id::{ActionId, DerivationId, NarHash},
+    key::SigningKey,
     name::Name,
     nar,
     output::{Output, Outputs},
@@ -31,6 +32,7 @@ use store::{Fact, LookupError, Realisation, Store};
 use tokio::task::JoinSet;
 
 use crate::{
+    attest::{self, AttestError, Attested},
     build::{self, BuildError, Builder, Limits},
     fetch::{self, FetchError},
     schedule::{Known, Schedule, ScheduleError, Task},
@@ -64,6 +66,10 @@ pub enum Event<'e> {
     Ended(Duration),
     /// It failed.
     Failed(&'e RealiseError),
+    /// What it gave is attested, or was before, or contradicts what was attested.
+    Attested(&'e Attested),
+    /// What it gave is kept, but could not be attested.
+    NotAttested(&'e AttestError),
 }
 
 /// Why an execution gave nothing.
@@ -113,6 +119,8 @@ pub struct How {
     pub keep_failed: Option<PathBuf>,
     /// How files are fetched.
     pub fetch: fetch::Config,
+    /// The key under which what is executed is attested; it is not if there is none.
+    pub attester: Option<SigningKey>,
 }
 
 /// An execution that failed.
@@ -257,7 +265,14 @@ impl Realiser {
             observer.happened(&id, Event::Began { name, action, fetches });
             let executed = execute(&builder, &how, &task, &derivation, &observer).await;
             let result = executed.and_then(|executed| {
-                record(builder.store(), &task, &derivation, &executed, begun.elapsed())?;
+                let recorded = record(builder.store(), &task, &derivation, &executed, begun.elapsed())?;
+                // That it is not signed is no reason to build it again: it can be signed later.
+                if let (Some(key), Some(recorded)) = (&how.attester, recorded) {
+                    match attest::attest(builder.store(), key, &recorded) {
+                        Ok(attested) => observer.happened(&id, Event::Attested(&attested)),
+                        Err(error) => observer.happened(&id, Event::NotAttested(&error)),
+                    }
+                }
                 Ok(executed.outputs)
             });
             observer.happened(
@@ -353,21 +368,22 @@ fn record(
     derivation: &Derivation,
     executed: &Executed,
     took: Duration,
-) -> Result<(), RealiseError> {
+) -> Result<Option<Realisation>, RealiseError> {
     let action = task.action.id();
     let known = store.realisation(&action).ok().flatten();
     if known.is_some_and(|known| known.outputs != executed.outputs) {
-        return Ok(());
+        return Ok(None);
     }
     let realisation = Realisation {
         action,
         derivation: Some(task.derivation),
         name: derivation.name().clone(),
         outputs: executed.outputs.clone(),
-        finished: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
+        finished: attest::now(),
         millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         transcript: Some(executed.transcript),
     };
-    let facts = [Fact::Action(task.action.clone()), Fact::Built(realisation)];
-    store.record_all(&facts).map_err(RealiseError::Record)
+    let facts = [Fact::Action(task.action.clone()), Fact::Built(realisation.clone())];
+    store.record_all(&facts).map_err(RealiseError::Record)?;
+    Ok(Some(realisation))
 }

@@ -23,7 +23,7 @@ const SECRET_CHECK_CONTEXT: &str = "assize 2026-11 secret key check";
 /// Characters of a key's text behind `key:`: 32 bytes and 3 that check them.
 const TEXT_LEN: usize = 56;
 
-/// What an object is signed as: the first line of what is signed.
+/// What an object is signed as: the beginning of what is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Context {
     /// An entry of a feed (SPEC §10.2).
@@ -32,15 +32,18 @@ pub enum Context {
     Succession,
     /// The end of a key (SPEC §10.6).
     Revocation,
+    /// An in-toto statement in a DSSE envelope (SPEC §12.1).
+    InToto,
 }
 
 impl Context {
-    /// Its line, which is part of what is signed.
+    /// The beginning of what is signed.
     pub const fn line(self) -> &'static [u8] {
         match self {
             Self::Statement => b"assize 2026-11 statement\n",
             Self::Succession => b"assize 2026-11 succession\n",
             Self::Revocation => b"assize 2026-11 revocation\n",
+            Self::InToto => b"DSSEv1 28 application/vnd.in-toto+json ",
         }
     }
 
@@ -360,7 +363,7 @@ mod tests {
     /// SPEC §10.1: a signature of one kind of object is none of another.
     #[test]
     fn contexts_are_apart() {
-        let all = [Context::Statement, Context::Succession, Context::Revocation];
+        let all = [Context::Statement, Context::Succession, Context::Revocation, Context::InToto];
         let verifier = Verifier::new(AttesterKey::of(&key(1))).unwrap();
         for signed in all {
             let signature = Signature::sign(&key(1), signed, b"x");

@@ -21,6 +21,7 @@
 //! * [`key`]: the keys that sign, and what they sign under.
 //! * [`statement`]: what an attester says, signed.
 //! * [`feed`]: an attester's statements in their order, hash-chained.
+//! * [`intoto`]: an attestation in the words of other tools.
 //! * [`evidence`]: proofs against a key, and the file in which statements are carried by hand.
 //!
 //! Pure on purpose: no I/O, no clock, no randomness, no async. Everything here compiles for
@@ -34,6 +35,7 @@ pub mod evidence;
 pub mod feed;
 pub mod glob;
 pub mod id;
+pub mod intoto;
 pub mod key;
 pub mod limits;
 pub mod location;

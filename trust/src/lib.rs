@@ -19,7 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agreement;
-mod date;
+pub mod date;
 pub mod ledger;
 pub mod limits;
 pub mod policy;

@@ -49,6 +49,7 @@ impl Building {
             limits: config.limits,
             keep_failed: self.keep_failed.as_deref().map(std::path::absolute).transpose()?,
             fetch,
+            attester: if config.attests() { Some(context.key()?) } else { None },
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -18,6 +18,7 @@ use super::build::{Building, wanted};
 use crate::{
     context::{Context, Project},
     exit::{CliError, Code},
+    file,
     output::{self, Style, bytes},
     progress::Display,
 };
@@ -318,24 +319,9 @@ fn export(
     let failed = |e: store::ExportError| {
         CliError::of(Code::Failed, &e).hint("see what is there with `assize store ls`")
     };
-    let exported = if to == std::path::Path::new("-") {
-        store.export(nars, actions, io::stdout().lock()).map_err(failed)?
-    } else {
-        // Beside its name until it is whole: a failed export leaves what was there.
-        let cannot = |e: io::Error| {
-            CliError::new(Code::Failed, format!("cannot write `{}`: {e}", to.display()))
-                .hint("name a file in a directory that exists and has space")
-        };
-        let directory = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(directory).map_err(cannot)?;
-        let mut writer = io::BufWriter::with_capacity(1 << 20, file);
-        let exported = store.export(nars, actions, &mut writer).map_err(failed)?;
-        let file = writer.into_inner().map_err(|e| cannot(e.into_error()))?;
-        file.persist(to).map_err(|e| cannot(e.error))?;
-        exported
-    };
+    let exported = file::write(to, |file| store.export(nars, actions, file).map_err(failed))?;
     // With `-`, stdout is the bundle's.
-    if context.json && to != Path::new("-") {
+    if context.json && !file::is_standard(to) {
         let data = serde_json::json!({ "nars": exported.nars, "actions": exported.actions, "bytes": exported.nar_bytes });
         return Ok(output::json("export", &data)?);
     }

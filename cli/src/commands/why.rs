@@ -1,0 +1,204 @@
+//! `why`: explain a verdict.
+
+use std::process::ExitCode;
+
+use protocol::{id::ActionId, name::Name, output::Outputs};
+use serde_json::json;
+use store::Store;
+use trust::{
+    ledger::{Mute, Why as Uncounted, WitnessState},
+    policy::Because,
+    verdict::{Kind, Node, Outcome, Reasoning, Says, Side, Verdict, Vote},
+};
+
+use super::attest::describe_against;
+use crate::{
+    context::{Context, Project},
+    exit::{CliError, Code},
+    output::{self, Style},
+};
+
+/// Explain why outputs are accepted, disputed or undecided
+///
+/// Reads the local store and asks nobody. Exits with 0 if outputs are accepted, 10 if too few have
+/// spoken, 11 if they disagree.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Why {
+    /// Attribute of the project, or action (`act:…`)
+    #[arg(value_name = "ATTR|act:…", default_value = "", hide_default_value = true)]
+    target: String,
+
+    #[command(flatten)]
+    project: Project,
+}
+
+impl Why {
+    pub(crate) fn run(self, context: &Context) -> Result<ExitCode, CliError> {
+        let store = context.store()?;
+        let target = super::target::find(context, &store, &self.project, &self.target)?;
+        let action = target.known()?;
+        let package = package(&store, &action)?;
+        let verdict = context.judgement(&store, None)?.verdict(&action, &package)?;
+        if context.json {
+            let data = json!({ "action": action.to_string(), "package": package, "verdict": verdict });
+            output::json("why", &data)?;
+        } else {
+            explain(&action, &package, &verdict)?;
+        }
+        Ok(code(&verdict.outcome))
+    }
+}
+
+/// The exit code of a verdict.
+pub(crate) fn code(outcome: &Outcome) -> ExitCode {
+    match outcome {
+        Outcome::Accepted { .. } => ExitCode::SUCCESS,
+        Outcome::Pending | Outcome::Untrusted => ExitCode::from(Code::Pending as u8),
+        Outcome::Disputed => ExitCode::from(Code::Disputed as u8),
+    }
+}
+
+/// The package that an action is of: what it was called when it was built here. One that was never
+/// built here has no name that its attesters could not have chosen.
+pub(crate) fn package(store: &Store, action: &ActionId) -> Result<Name, CliError> {
+    let known = store.realisation(action)?.map(|built| built.name);
+    Ok(known.unwrap_or_else(|| Name::new("_").expect("a name")))
+}
+
+fn explain(action: &ActionId, package: &Name, verdict: &Verdict) -> Result<(), CliError> {
+    let Verdict { outcome, reasoning } = verdict;
+    let (style, word) = match outcome {
+        Outcome::Accepted { .. } if reasoning.alarm => (Style::Busy, "accepted, with dissent"),
+        Outcome::Accepted { .. } => (Style::Good, "accepted"),
+        Outcome::Pending => (Style::Busy, "pending"),
+        Outcome::Disputed => (Style::Error, "disputed"),
+        Outcome::Untrusted => (Style::Busy, "unknown"),
+    };
+    output::say(&format!("{}  {package}  {action}", style.paint(word)))?;
+    output::say(&because(reasoning))?;
+    tree(&reasoning.rule, "")?;
+    for side in &reasoning.sides {
+        self::side(side)?;
+    }
+    for uncounted in &reasoning.uncounted {
+        let place = uncounted.seq.map_or_else(String::new, |seq| format!(", place {seq}"));
+        let why = match &uncounted.why {
+            Uncounted::Mute(mute) => self::mute(mute),
+            Uncounted::Against(against) => describe_against(*against),
+            Uncounted::Contradiction => "says two things and withdrew neither".into(),
+            Uncounted::WrongWitness => "its proof of execution is wrong: it copied".into(),
+            Uncounted::OtherOutputs => "names other outputs than the action has".into(),
+            Uncounted::Failed { step, .. } => format!("it failed there, in step {step}"),
+        };
+        output::say(&format!("not counted: {}{place}: {why}", uncounted.voter))?;
+    }
+    if reasoning.strangers > 0 {
+        output::say(&format!("{} strangers spoke, and weigh nothing", reasoning.strangers))?;
+    }
+    if let Some(next) = next(outcome, reasoning) {
+        output::complain(&format!("{}: {next}", Style::Hint.paint("hint")));
+    }
+    Ok(())
+}
+
+fn because(reasoning: &Reasoning) -> String {
+    let preset = reasoning.preset.map_or_else(|| "the policy".into(), |preset| format!("policy `{preset}`"));
+    match &reasoning.because {
+        Because::Everything => format!("by {preset}:"),
+        Because::Override { package, .. } => format!("by {preset}, as overridden for `{package}`:"),
+        Because::Exemption { package, until, why } => {
+            format!("by the exemption of `{package}` until {until} ({}):", output::plain(why))
+        }
+    }
+}
+
+fn tree(node: &Node, indent: &str) -> Result<(), CliError> {
+    let mark = if node.met { Style::Good.paint("✔") } else { Style::Dim.paint("·") };
+    match &node.is {
+        Kind::Voter { says } => {
+            let says = match says {
+                Says::Agrees => "agrees".into(),
+                Says::Unproven => "agrees, without the witness that is wanted".into(),
+                Says::Differs => Style::Error.paint("got something else"),
+                Says::Nothing => "not heard from".into(),
+                Says::Mute(mute) => self::mute(mute),
+            };
+            output::say(&format!("{indent}{mark} {}: {says}", node.rule))?;
+        }
+        Kind::AtLeast { have, need, distinct, of } => {
+            let distinct: Vec<_> =
+                distinct.iter().map(|(attribute, count)| format!("{count} different {attribute}")).collect();
+            let distinct =
+                if distinct.is_empty() { String::new() } else { format!(" ({})", distinct.join(", ")) };
+            output::say(&format!("{indent}{mark} {}: {have} of the {need} needed{distinct}", node.rule))?;
+            for node in of {
+                tree(node, &format!("{indent}  "))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mute(mute: &Mute) -> String {
+    match mute {
+        Mute::Expired { until } => {
+            format!("trusted until {} only", trust::date::Day::of(until.saturating_sub(1)))
+        }
+        Mute::SameAs { other } => format!("has one key with `{other}`, and votes by that name"),
+        Mute::TooManySuccessors => "its key was succeeded too often".into(),
+        Mute::Against(against) => describe_against(*against),
+    }
+}
+
+fn side(side: &Side) -> Result<(), CliError> {
+    let outputs = |outputs: &Outputs| {
+        let each: Vec<_> =
+            outputs
+                .iter()
+                .map(|(name, output)| {
+                    if *name == Name::out() {
+                        output.nar.to_string()
+                    } else {
+                        format!("{name} {}", output.nar)
+                    }
+                })
+                .collect();
+        each.join(", ")
+    };
+    let mark = if side.met { Style::Good.paint("✔") } else { Style::Dim.paint("·") };
+    output::say(&format!("{mark} {}", outputs(&side.outputs)))?;
+    for vote in &side.votes {
+        output::say(&format!("    {}", self::vote(vote)))?;
+    }
+    Ok(())
+}
+
+fn vote(vote: &Vote) -> String {
+    let witness = match vote.witness {
+        WitnessState::Absent => "no witness",
+        WitnessState::Unchecked => "witness not checked here",
+        WitnessState::Verified => "witness verified",
+        WitnessState::Wrong => "WRONG witness",
+    };
+    let platform = &vote.platform;
+    let place = vote.seq.map_or_else(|| "built here".into(), |seq| format!("place {seq}"));
+    format!("{}  {} {} {}  {witness}  {place}", vote.voter, platform.engine, platform.arch, platform.os)
+}
+
+/// The one thing to do next.
+fn next(outcome: &Outcome, reasoning: &Reasoning) -> Option<String> {
+    let missing: Vec<_> = reasoning.missing.iter().take(5).map(Name::as_str).collect();
+    match outcome {
+        Outcome::Accepted { .. } => None,
+        Outcome::Pending | Outcome::Untrusted if missing.is_empty() => {
+            Some("see what the policy wants with `assize policy show`".into())
+        }
+        Outcome::Pending | Outcome::Untrusted => {
+            Some(format!("get the feed of {} and import it with `assize attest import`", missing.join(" or ")))
+        }
+        Outcome::Disputed => Some(
+            "build it here and see who is right with `assize build --rebuild`; stop counting who is wrong with `assize trust remove`"
+                .into(),
+        ),
+    }
+}

@@ -1,0 +1,129 @@
+//! Attesting: signing what this machine executed, in the feed of its key.
+//!
+//! The realisation is recorded first and the statement about it second, so a crash in between
+//! costs the signature only: [`owed`] finds what is not signed yet.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use protocol::{
+    key::{AttesterKey, SigningKey},
+    name::Name,
+    statement::{Attestation, Body, Platform, Signed},
+};
+use store::{LookupError, Realisation, SayError, Store};
+use trust::standing::Standings;
+
+/// The engine, as attestations name it.
+pub const ENGINE: &str = "wasmtime-48.0.8";
+
+/// What became of something that was to be attested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attested {
+    /// It was signed.
+    New(Box<Signed>),
+    /// This key said so before.
+    Known,
+    /// This key says something else, and has not withdrawn it: saying this, too, would be a
+    /// contradiction, and neither would count.
+    Contradicts {
+        /// Where in its feed.
+        place: u64,
+    },
+}
+
+/// Why nothing was attested.
+#[derive(Debug, thiserror::Error)]
+pub enum AttestError {
+    /// The store does not answer.
+    #[error("cannot read what was said before")]
+    Lookup(#[from] LookupError),
+    /// It was not said.
+    #[error("cannot sign what was built")]
+    Say(#[from] SayError),
+}
+
+/// Seconds since 1970 by this machine's clock.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs())
+}
+
+/// Where this process executes.
+pub fn platform() -> Platform {
+    Platform::here(Name::new(ENGINE).expect("a name"))
+}
+
+/// What `attester` says of something that was executed here.
+pub fn attestation(built: &Realisation, attester: &AttesterKey) -> Attestation {
+    Attestation {
+        action: built.action,
+        outputs: built.outputs.clone(),
+        witness: built.transcript.map(|transcript| transcript.witness(attester, &built.action)),
+        platform: platform(),
+    }
+}
+
+/// Says what was executed here, unless it was said.
+///
+/// # Errors
+///
+/// [`AttestError`].
+pub fn attest(store: &Store, key: &SigningKey, built: &Realisation) -> Result<Attested, AttestError> {
+    match said(store, &AttesterKey::of(key), built)? {
+        Some(known) => Ok(known),
+        None => {
+            let body = Body::Built(attestation(built, &AttesterKey::of(key)));
+            let signed = store.say(key, now(), [body])?.remove(0);
+            Ok(Attested::New(Box::new(signed)))
+        }
+    }
+}
+
+/// What is executed here and not said yet by `key`, the latest first.
+///
+/// # Errors
+///
+/// [`LookupError`].
+pub fn owed(store: &Store, key: &AttesterKey) -> Result<Vec<Realisation>, LookupError> {
+    let mut owed = Vec::new();
+    for built in store.realisations()? {
+        let built = built?;
+        if said(store, key, &built)?.is_none() {
+            owed.push(built);
+        }
+    }
+    Ok(owed)
+}
+
+/// What `key` said of the action before; `None` if nothing that counts.
+fn said(store: &Store, key: &AttesterKey, built: &Realisation) -> Result<Option<Attested>, LookupError> {
+    let standings: Standings = store.bearing(key)?.iter().collect();
+    let counts = |place| standings.of(key).is_none_or(|standing| standing.against(place).is_none());
+    let mut known = None;
+    for claim in store.claims(&built.action)? {
+        let statement = claim.statement();
+        let Body::Built(said) = &statement.body else { continue };
+        if statement.attester != *key || !counts(statement.seq) {
+            continue;
+        }
+        if said.outputs != built.outputs {
+            return Ok(Some(Attested::Contradicts { place: statement.seq }));
+        }
+        // Said without a witness, it is said again with one.
+        if said.witness.is_some() || built.transcript.is_none() {
+            known = Some(Attested::Known);
+        }
+    }
+    Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_is_named_as_it_is() {
+        let lock = include_str!("../../Cargo.lock");
+        let version = ENGINE.strip_prefix("wasmtime-").unwrap();
+        assert!(lock.contains(&format!("name = \"wasmtime\"\nversion = \"{version}\"")));
+    }
+}

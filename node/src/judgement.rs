@@ -1,0 +1,208 @@
+//! Where what is known meets what the owner says: the roster, the policy and the store, brought
+//! before [`trust::verdict::judge`]. Nothing is decided here.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use protocol::{id::ActionId, key::AttesterKey, name::Name};
+use store::{LookupError, Realisation, Store};
+use trust::{
+    ledger::{Claims, Execution, Record, Voters},
+    policy::{Policy, PolicyError},
+    roster::{Roster, RosterError},
+    standing::Standings,
+    verdict::{Verdict, judge},
+};
+
+use crate::attest;
+
+/// Longest roster that is read, in bytes; [`Roster::parse`] has a limit of its own, which is lower.
+const ROSTER_BYTES: u64 = 64 << 20;
+
+/// Why there is no judgement.
+#[derive(Debug, thiserror::Error)]
+pub enum JudgementError {
+    /// The disk refused.
+    #[error("cannot {what} `{path}`")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The roster breaks a rule.
+    #[error("`{path}` is not a roster")]
+    Roster {
+        /// The file.
+        path: PathBuf,
+        /// Which rule.
+        #[source]
+        source: RosterError,
+    },
+    /// The roster has this machine's own key.
+    #[error(transparent)]
+    Own(RosterError),
+    /// The policy breaks a rule.
+    #[error("the policy cannot be used")]
+    Policy(#[from] PolicyError),
+    /// The store does not answer.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+}
+
+/// The file of the roster.
+#[derive(Debug, Clone)]
+pub struct RosterFile {
+    path: PathBuf,
+}
+
+impl RosterFile {
+    /// The roster of the store in `home`.
+    pub fn new(home: &Path) -> Self {
+        Self { path: home.join("trust.json") }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads it; an empty roster if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// [`JudgementError::Io`] or [`JudgementError::Roster`].
+    pub fn read(&self) -> Result<Roster, JudgementError> {
+        let mut text = String::new();
+        match File::open(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Roster::default()),
+            file => {
+                let read = file.and_then(|file| file.take(ROSTER_BYTES).read_to_string(&mut text));
+                read.map_err(self.io("read"))?;
+            }
+        }
+        Roster::parse(&text).map_err(|source| JudgementError::Roster { path: self.path.clone(), source })
+    }
+
+    /// Changes it, whole or not at all, and one process at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`JudgementError`], or what `change` fails with; then the file is as it was.
+    pub fn change<T, E: From<JudgementError>>(
+        &self,
+        change: impl FnOnce(&mut Roster) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let dir = self.path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(dir).map_err(self.io("make the directory of"))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("trust.lock"));
+        let lock = lock.map_err(self.io("lock"))?;
+        lock.lock().map_err(self.io("lock"))?;
+        let mut roster = self.read()?;
+        let result = change(&mut roster)?;
+        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(self.io("write"))?;
+        file.write_all(roster.to_json().as_bytes()).map_err(self.io("write"))?;
+        file.as_file().sync_all().map_err(self.io("write"))?;
+        file.persist(&self.path).map_err(|e| self.io("write")(e.error))?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(self.io("write"))?;
+        Ok(result)
+    }
+
+    fn io(&self, what: &'static str) -> impl FnOnce(io::Error) -> JudgementError {
+        let path = self.path.clone();
+        move |source| JudgementError::Io { what, path, source }
+    }
+}
+
+/// What is decided by: who counts, how many must agree, and what was said.
+#[derive(Clone)]
+pub struct Judgement {
+    store: Arc<Store>,
+    roster: Roster,
+    voters: Voters,
+    policy: Policy,
+    own: Option<AttesterKey>,
+}
+
+impl Judgement {
+    /// Brings together `roster`, the policy as the configuration has it (none: the default), and
+    /// what the store knows against keys. `own` is this machine's key.
+    ///
+    /// # Errors
+    ///
+    /// [`JudgementError`].
+    pub fn new(
+        store: Arc<Store>,
+        roster: Roster,
+        policy: Option<&serde_json::Value>,
+        own: Option<AttesterKey>,
+    ) -> Result<Self, JudgementError> {
+        if let Some(own) = &own {
+            roster.check_own(own).map_err(JudgementError::Own)?;
+        }
+        let now = attest::now();
+        let policy = match policy {
+            Some(policy) => Policy::compile(policy, &roster, now)?,
+            None => Policy::by_default(&roster, now),
+        };
+        let mut standings = Standings::default();
+        for attester in store.attesters()? {
+            store.bearing(&attester)?.iter().for_each(|evidence| standings.apply(evidence));
+        }
+        let voters = Voters::new(&roster, own, &standings, now);
+        Ok(Self { store, roster, voters, policy, own })
+    }
+
+    /// Who counts.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Whose votes are whose keys'.
+    pub fn voters(&self) -> &Voters {
+        &self.voters
+    }
+
+    /// How many must agree.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// This machine's key.
+    pub fn own(&self) -> Option<&AttesterKey> {
+        self.own.as_ref()
+    }
+
+    /// What is known of an action, by voter. `outputs` are the names of its outputs, if known.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`].
+    pub fn claims(&self, action: &ActionId, outputs: Option<&BTreeSet<Name>>) -> Result<Claims, LookupError> {
+        let said = self.store.claims(action)?;
+        let records: Vec<_> = said.iter().filter_map(Record::of).collect();
+        let own = self.store.realisation(action)?.map(|built| execution(&built));
+        Ok(self.voters.claims(action, outputs, &records, own.as_ref()))
+    }
+
+    /// What is decided about an action of a package, and why.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`].
+    pub fn verdict(&self, action: &ActionId, package: &Name) -> Result<Verdict, LookupError> {
+        Ok(judge(&self.claims(action, None)?, &self.policy.for_package(package)))
+    }
+}
+
+fn execution(built: &Realisation) -> Execution {
+    Execution { outputs: built.outputs.clone(), platform: attest::platform(), transcript: built.transcript }
+}
