@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
+    process::Stdio,
     time::Duration,
 };
 
@@ -254,9 +255,15 @@ fn terminals_and_readers_of_json_are_safe_from_logs() {
     assert_eq!(error["data"]["code"], 100);
 }
 
+/// A project whose `x` is that program.
+fn program(wat: &str) -> Sandbox {
+    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_assize"));
+    sandbox.program("x", &wat::parse_str(wat).expect("the test's own module"));
+    sandbox
+}
+
 #[test]
 fn programs_get_what_is_granted_and_no_more() {
-    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_assize"));
     let cat = "(module
       (import \"wasi_snapshot_preview1\" \"fd_read\" (func $read (param i32 i32 i32 i32) (result i32)))
       (import \"wasi_snapshot_preview1\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -272,16 +279,7 @@ fn programs_get_what_is_granted_and_no_more() {
         (call $exit (i32.add
           (i32.mul (i32.load (i32.const 16)) (i32.const 10))
           (i32.eqz (call $prestat (i32.const 3) (i32.const 24)))))))";
-    sandbox.write("x.wat", cat).write("x.wasm", wat::parse_str(cat).expect("the test's own module"));
-    let seed = repository().join("packages/stage0/seeds/files.wasm");
-    sandbox.write("files.wasm", fs::read(seed).expect("the seed")).write(
-        "build.jsonnet",
-        "local assize = import 'assize.libsonnet';
-         { x: assize.derivation({
-             name: 'x', inputs: { x: assize.source('x.wasm'), files: assize.source('files.wasm') },
-             steps: [{ run: '/in/files', args: ['files', 'copy', '/in/x', '/out/bin/x.wasm'] }],
-         }) }",
-    );
+    let sandbox = program(cat);
     // The exit code tells: ten for each variable, one for a directory.
     let run = |args: &[&str]| {
         let said = said_to(sandbox.command(["run", "-q", "x"].iter().chain(args)), b"through");
@@ -295,6 +293,29 @@ fn programs_get_what_is_granted_and_no_more() {
     sandbox.fails(&["run", "x", "--dir", "nowhere"], 4, &["nowhere", "hint: "]);
     sandbox.fails(&["run", "x", "--env", "NOT_SET_ANYWHERE"], 2, &["NOT_SET_ANYWHERE", "hint: "]);
     sandbox.fails(&["run", "x", "--program", "bin/y"], 4, &["bin/y", "bin/x.wasm"]);
+}
+
+#[test]
+fn a_program_ends_with_ctrl_c() {
+    let sandbox = program(
+        "(module
+          (import \"wasi_snapshot_preview1\" \"fd_read\" (func $read (param i32 i32 i32 i32) (result i32)))
+          (import \"wasi_snapshot_preview1\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))
+          (memory (export \"memory\") 1)
+          (data (i32.const 0) \"\\10\\00\\00\\00\\05\\00\\00\\00\")
+          (data (i32.const 16) \"ready\")
+          (func (export \"_start\")
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))))",
+    );
+    let mut child = sandbox.command(["run", "x"]).stdin(Stdio::piped()).spawn().expect("the program starts");
+    // Held open: the end of its stdin would end it too.
+    let _stdin = child.stdin.take().expect("a pipe");
+    let mut ready = [0; 5];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut ready).expect("it says that it is ready");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert_eq!(child.wait().expect("a process").code(), Some(130));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio::sync::oneshot;
 use wasmtime::{Linker, Module, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, p1::WasiP1Ctx};
 
@@ -56,19 +57,29 @@ pub enum RunError {
     Start(String),
 }
 
-/// Runs compiled code to its end and gives its exit code. Blocks; to be called from one thread at
-/// a time, because stdin belongs to the program.
+/// Runs compiled code to its end and gives its exit code. One at a time, because stdin belongs to
+/// the program.
+///
+/// The program has a thread to itself, which nothing can end but the program or the end of this
+/// process: who drops the future has to exit.
 ///
 /// # Errors
 ///
 /// [`RunError`].
-pub fn run(compiled: &Path, grants: &Grants) -> Result<i32, RunError> {
+pub async fn run(compiled: &Path, grants: Grants) -> Result<i32, RunError> {
     let thread = std::thread::Builder::new().name("guest".into()).stack_size(stack_bytes());
-    let (compiled, grants) = (compiled.to_owned(), grants.clone());
-    let guest = thread.spawn(move || on_thread(&compiled, &grants));
+    let compiled = compiled.to_owned();
+    let (done, ended) = oneshot::channel();
+    let guest = thread.spawn(move || {
+        // If nobody waits any longer, this process is about to exit.
+        let _ = done.send(on_thread(&compiled, &grants));
+    });
     let guest = guest.map_err(|e| RunError::Start(e.to_string()))?;
+    if let Ok(result) = ended.await {
+        return result;
+    }
     match guest.join() {
-        Ok(result) => result,
+        Ok(()) => Err(RunError::Start("its thread ended".into())),
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }

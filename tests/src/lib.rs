@@ -72,6 +72,28 @@ impl Sandbox {
         self
     }
 
+    /// Writes a project whose only attribute is a package of that program.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    pub fn program(&self, attribute: &str, wasm: &[u8]) -> &Self {
+        let seed = repository().join("packages/stage0/seeds/files.wasm");
+        let build = format!(
+            "local assize = import 'assize.libsonnet';
+             {{ {attribute}: assize.derivation({{
+                 name: '{attribute}',
+                 inputs: {{ program: assize.source('program.wasm'), files: assize.source('files.wasm') }},
+                 steps: [{{
+                   run: '/in/files', args: ['files', 'copy', '/in/program', '/out/bin/{attribute}.wasm'],
+                 }}],
+             }}) }}"
+        );
+        self.write("program.wasm", wasm)
+            .write("files.wasm", fs::read(seed).expect("the seed"))
+            .write("build.jsonnet", build)
+    }
+
     /// Writes the owner's configuration.
     ///
     /// # Panics

@@ -89,7 +89,7 @@ impl Run {
         drop(store);
         let mut grants = grants;
         grants.args.insert(0, self.attribute.clone());
-        match node::run::run(&compiled, &grants) {
+        match context.block_on(node::run::run(&compiled, grants))? {
             Ok(code) => Ok(ExitCode::from((code & 0xff) as u8)),
             Err(RunError::Trap { trap, backtrace }) => {
                 let mut error = CliError::new(Code::Failed, format!("`{}` trapped: {trap}", self.attribute));
