@@ -39,6 +39,7 @@ pub(crate) struct Project {
 }
 
 /// What every command is given.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) home: PathBuf,
     pub(crate) json: bool,

@@ -52,6 +52,8 @@ pub use modules::{ModuleError, Modules};
 pub use worker::{compile, main as worker_main};
 
 pub(crate) use aot::load as load_compiled;
+pub(crate) use errno::Errno;
+pub(crate) use wasi::{MODULE, Mem};
 pub(crate) use worker::frames as frames_of;
 
 /// The stack of a thread that wasm runs on, in bytes.

@@ -1,13 +1,18 @@
 //! Running a program that was built: with the real world, but only what its user grants.
 //!
 //! Unlike a build this is not deterministic, so the standard implementation of WASI serves it. A
-//! program gets stdin, stdout, stderr and its arguments; directories and variables only by name.
+//! program gets stdin, stdout, stderr and its arguments; directories, variables and listening
+//! sockets only by name.
+
+mod net;
 
 use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 use wasmtime::{Linker, Module, Store, Trap, WasmBacktrace};
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, p1::WasiP1Ctx};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
+
+pub use net::{ListenError, Listener};
 
 use crate::build::{engine, load_compiled, stack_bytes};
 
@@ -23,14 +28,16 @@ pub struct Grant {
 }
 
 /// What a program is given.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Grants {
     /// Its arguments, its own name at the front.
     pub args: Vec<String>,
-    /// Its environment.
+    /// Its environment; `LISTEN_FDS` and `LISTEN_FDNAMES` come with listeners, unless they are here.
     pub env: Vec<(String, String)>,
     /// Its directories.
     pub directories: Vec<Grant>,
+    /// Its listening sockets, as descriptors from 3 on.
+    pub listeners: Vec<Listener>,
 }
 
 /// Why a program did not run to its end.
@@ -61,18 +68,23 @@ pub enum RunError {
 /// the program.
 ///
 /// The program has a thread to itself, which nothing can end but the program or the end of this
-/// process: who drops the future has to exit.
+/// process: who drops the future has to exit. `refused` is called from it if the program asks for
+/// a network and has no listener, the first time.
 ///
 /// # Errors
 ///
 /// [`RunError`].
-pub async fn run(compiled: &Path, grants: Grants) -> Result<i32, RunError> {
+pub async fn run(
+    compiled: &Path,
+    grants: Grants,
+    refused: impl FnOnce() + Send + 'static,
+) -> Result<i32, RunError> {
     let thread = std::thread::Builder::new().name("guest".into()).stack_size(stack_bytes());
     let compiled = compiled.to_owned();
     let (done, ended) = oneshot::channel();
     let guest = thread.spawn(move || {
         // If nobody waits any longer, this process is about to exit.
-        let _ = done.send(on_thread(&compiled, &grants));
+        let _ = done.send(on_thread(&compiled, grants, refused));
     });
     let guest = guest.map_err(|e| RunError::Start(e.to_string()))?;
     if let Ok(result) = ended.await {
@@ -84,12 +96,21 @@ pub async fn run(compiled: &Path, grants: Grants) -> Result<i32, RunError> {
     }
 }
 
-fn on_thread(compiled: &Path, grants: &Grants) -> Result<i32, RunError> {
+fn on_thread(
+    compiled: &Path,
+    grants: Grants,
+    refused: impl FnOnce() + Send + 'static,
+) -> Result<i32, RunError> {
     let start = |e: wasmtime::Error| RunError::Start(format!("{e:#}"));
     let engine = engine().map_err(RunError::Start)?;
     let module: Module = load_compiled(engine, compiled).map_err(start)?;
     let mut builder = WasiCtxBuilder::new();
     builder.inherit_stdio().args(&grants.args).envs(&grants.env);
+    for (name, value) in net::variables(&grants.listeners) {
+        if !grants.env.iter().any(|(given, _)| *given == name) {
+            builder.env(name, value);
+        }
+    }
     // The guest has this thread to itself.
     builder.allow_blocking_current_thread(true);
     for Grant { host, guest, read_only } in &grants.directories {
@@ -98,9 +119,10 @@ fn on_thread(compiled: &Path, grants: &Grants) -> Result<i32, RunError> {
             .preopened_dir(host, guest, perms)
             .map_err(|e| RunError::Directory { path: host.clone(), why: e.root_cause().to_string() })?;
     }
-    let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
-    wasmtime_wasi::p1::add_to_linker_sync(&mut linker, |ctx| ctx).map_err(start)?;
-    let mut store = Store::new(engine, builder.build_p1());
+    let mut linker = Linker::new(engine);
+    net::define(&mut linker, !grants.listeners.is_empty()).map_err(start)?;
+    let guest = net::Guest::new(builder.build_p1(), grants.listeners, grants.directories.len(), refused);
+    let mut store = Store::new(engine, guest);
     let instance = linker.instantiate(&mut store, &module).map_err(start)?;
     let main = instance.get_typed_func::<(), ()>(&mut store, "_start").map_err(start)?;
     let Err(error) = main.call(&mut store, ()) else { return Ok(0) };

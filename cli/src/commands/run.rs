@@ -1,11 +1,11 @@
 //! `run`: run a program that was built.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use node::{
     build::Builder,
     eval::Mode,
-    run::{Grant, Grants, RunError},
+    run::{Grant, Grants, ListenError, Listener, RunError},
 };
 use protocol::nar::Node;
 use store::Archive;
@@ -14,14 +14,14 @@ use super::build::{Building, wanted};
 use crate::{
     context::{Context, Project, label},
     exit::{CliError, Code},
-    output::{Style, bytes},
+    output::{self, Style, bytes},
     progress::Display,
 };
 
 /// Build a package if need be, and run its program
 ///
 /// stdin, stdout and stderr are the program's, and its exit code is passed through; 134 if it
-/// trapped. It sees no files, no environment and no network but what is granted.
+/// trapped, 130 if it was interrupted. It sees no files, no environment and no network but what is granted.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Run {
     /// Attribute whose output to run [default: the file's own value]
@@ -46,6 +46,14 @@ pub(crate) struct Run {
     /// Give it an environment variable: NAME=VALUE, or NAME to pass on its value
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+
+    /// Let it listen on a TCP address, as in 127.0.0.1:8080 or [::1]:0, and answer whoever connects;
+    /// port 0 is any that is free
+    ///
+    /// The first is its descriptor 3, the next is 4, and so on; directories follow. LISTEN_FDS says
+    /// how many there are. A program cannot connect to others, and there is no UDP.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = tcp_address)]
+    net: Vec<SocketAddr>,
 
     /// Arguments of the program
     #[arg(last = true, value_name = "ARGS")]
@@ -89,7 +97,19 @@ impl Run {
         drop(store);
         let mut grants = grants;
         grants.args.insert(0, self.attribute.clone());
-        match context.block_on(node::run::run(&compiled, grants))? {
+        for (descriptor, address) in (3u32..).zip(&self.net) {
+            let listener = Listener::bind(*address).map_err(unavailable)?;
+            tell_listening(context, descriptor, listener.address());
+            grants.listeners.push(listener);
+        }
+        let teller = context.clone();
+        let refused = move || {
+            teller.tell(&format!(
+                "{}: the program asked for a network that it was not granted; let it listen with --net ADDRESS:PORT",
+                Style::Hint.paint("hint")
+            ));
+        };
+        match context.block_on(node::run::run(&compiled, grants, refused))? {
             Ok(code) => Ok(ExitCode::from((code & 0xff) as u8)),
             Err(RunError::Trap { trap, backtrace }) => {
                 let mut error = CliError::new(Code::Failed, format!("`{}` trapped: {trap}", self.attribute));
@@ -175,6 +195,37 @@ impl Run {
     }
 }
 
+/// `[tcp:]ADDRESS:PORT`, in numbers: what a name stands for is another machine's to say.
+fn tcp_address(text: &str) -> Result<SocketAddr, String> {
+    if text.starts_with("udp:") {
+        return Err("WASI preview 1 has no UDP".into());
+    }
+    text.strip_prefix("tcp:").unwrap_or(text).parse().map_err(|_| {
+        "an address is its number and a port: 127.0.0.1:8080 or [::1]:8080 for this machine alone, \
+         0.0.0.0:8080 for all who can reach it"
+            .into()
+    })
+}
+
+fn unavailable(error: ListenError) -> CliError {
+    let hint = match error.source.kind() {
+        io::ErrorKind::AddrInUse => "choose another port, or 0 for any that is free",
+        io::ErrorKind::PermissionDenied => "choose a port from 1024 on, or 0 for any that is free",
+        _ => "127.0.0.1 and [::1] are for this machine alone, 0.0.0.0 and [::] for all who can reach it",
+    };
+    CliError::of(Code::Failed, &error).hint(hint)
+}
+
+/// Says where a program can be reached, before it runs.
+fn tell_listening(context: &Context, descriptor: u32, address: SocketAddr) {
+    if context.json && !context.quiet {
+        let listening = serde_json::json!({ "address": address.to_string(), "descriptor": descriptor });
+        output::complain(&output::envelope("listening", &listening).to_string());
+    } else {
+        context.tell(&format!("listening on {address}"));
+    }
+}
+
 fn only_name<'e>(evaluation: &'e node::eval::Evaluation, root: &node::eval::Root) -> &'e str {
     evaluation.derivations.get(&root.derivation).map_or("", |d| d.name().as_str())
 }
@@ -194,6 +245,25 @@ fn choices(programs: &[String]) -> String {
         some => {
             let some: Vec<_> = some.iter().take(8).map(String::as_str).collect();
             format!("choose with --program: {}", some.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_numbers() {
+        let address = |text: &str| tcp_address(text).map(|a| a.to_string());
+        for right in ["127.0.0.1:8080", "0.0.0.0:0", "[::1]:80", "[::]:65535"] {
+            assert_eq!(address(right), Ok(right.into()));
+            assert_eq!(address(&format!("tcp:{right}")), Ok(right.into()));
+        }
+        for wrong in
+            ["", "8080", ":8080", "localhost:8080", "127.0.0.1", "::1:80", "1.2.3.4:65536", "udp:1.2.3.4:5"]
+        {
+            assert!(address(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,14 +1,6 @@
 //! `store`: what is kept, for how long, and whether it is whole.
 
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    io,
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs::File, io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use node::eval::Mode;
 use protocol::id::{ActionId, NarHash};

@@ -243,7 +243,7 @@ impl Guest {
 }
 
 /// The guest's memory; a pointer outside of it is [`Errno::Fault`].
-struct Mem<'m> {
+pub(crate) struct Mem<'m> {
     bytes: &'m mut [u8],
     /// What the call took and gave, for the transcript.
     regions: RefCell<Vec<Range<usize>>>,
@@ -254,55 +254,55 @@ fn range(at: u32, len: u32) -> Range<usize> {
 }
 
 impl<'m> Mem<'m> {
-    fn new(bytes: &'m mut [u8]) -> Self {
+    pub(crate) fn new(bytes: &'m mut [u8]) -> Self {
         Self { bytes, regions: RefCell::default() }
     }
 
-    fn slice(&self, at: u32, len: u32) -> Result<&[u8], Errno> {
+    pub(crate) fn slice(&self, at: u32, len: u32) -> Result<&[u8], Errno> {
         self.bytes.get(range(at, len)).ok_or(Errno::Fault)
     }
 
-    fn slice_mut(&mut self, at: u32, len: u32) -> Result<&mut [u8], Errno> {
+    pub(crate) fn slice_mut(&mut self, at: u32, len: u32) -> Result<&mut [u8], Errno> {
         self.bytes.get_mut(range(at, len)).ok_or(Errno::Fault)
     }
 
     /// Notes that the call took these bytes, or gave them.
-    fn note(&self, at: u32, len: u32) {
+    pub(crate) fn note(&self, at: u32, len: u32) {
         self.regions.borrow_mut().push(range(at, len));
     }
 
     /// What the guest hands over: a path, or content.
-    fn take(&self, at: u32, len: u32) -> Result<&[u8], Errno> {
+    pub(crate) fn take(&self, at: u32, len: u32) -> Result<&[u8], Errno> {
         let bytes = self.slice(at, len)?;
         self.note(at, len);
         Ok(bytes)
     }
 
-    fn put(&mut self, at: u32, bytes: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn put(&mut self, at: u32, bytes: &[u8]) -> Result<(), Errno> {
         self.slice_mut(at, bytes.len() as u32)?.copy_from_slice(bytes);
         self.note(at, bytes.len() as u32);
         Ok(())
     }
 
-    fn u32(&self, at: u32) -> Result<u32, Errno> {
+    pub(crate) fn u32(&self, at: u32) -> Result<u32, Errno> {
         let bytes = self.slice(at, 4)?;
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
-    fn u64(&self, at: u32) -> Result<u64, Errno> {
+    pub(crate) fn u64(&self, at: u32) -> Result<u64, Errno> {
         Ok(u64::from(self.u32(at)?) | u64::from(self.u32(at.wrapping_add(4))?) << 32)
     }
 
-    fn put_u32(&mut self, at: u32, value: u32) -> Result<(), Errno> {
+    pub(crate) fn put_u32(&mut self, at: u32, value: u32) -> Result<(), Errno> {
         self.put(at, &value.to_le_bytes())
     }
 
-    fn put_u64(&mut self, at: u32, value: u64) -> Result<(), Errno> {
+    pub(crate) fn put_u64(&mut self, at: u32, value: u64) -> Result<(), Errno> {
         self.put(at, &value.to_le_bytes())
     }
 
     /// The `n`th of the buffers listed at `at`: where it is and how long.
-    fn vector(&self, at: u32, n: u32) -> Result<(u32, u32), Errno> {
+    pub(crate) fn vector(&self, at: u32, n: u32) -> Result<(u32, u32), Errno> {
         let at = at.checked_add(n * 8).ok_or(Errno::Fault)?;
         Ok((self.u32(at)?, self.u32(at.wrapping_add(4))?))
     }
