@@ -32,7 +32,7 @@ use std::{
 
 use protocol::{
     action::{Action, BuildAction},
-    id::{ActionId, NarHash},
+    id::ActionId,
     name::Name,
     output::Output,
     witness::TranscriptHash,
@@ -408,8 +408,7 @@ fn keep(scratch: &Path, to: &Path) -> Result<PathBuf, BuildError> {
             let path = entry?.path();
             let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default();
             if let Some(directory) = name.strip_prefix("kept-") {
-                let archive = store::Archive::open(&path, NarHash::from_bytes([0; 32]));
-                let archive = archive.map_err(io::Error::other)?;
+                let archive = store::Archive::open(&path).map_err(io::Error::other)?;
                 archive.unpack(&to.join(directory)).map_err(io::Error::other)?;
             }
         }

@@ -56,7 +56,7 @@ pub use self::{
     gc::{Area, GcOptions, GcReport, SweptNar},
     index::IndexError,
     journal::{AppendError, RecordReadError},
-    nars::{AdmitError, Admitted, Archive, GetError},
+    nars::{AdmitError, Admitted, Archive, ArchiveError, GetError},
     open::{Notice, OpenError, Rebuilt},
     pack::{HashingWriter, PackError, PackStats, pack},
     unpack::{UnpackError, UnpackStats, unpack},

@@ -99,33 +99,40 @@ pub enum GetError {
     Disk(#[from] DiskError),
 }
 
-/// An archive of the store, mapped. Clones share the mapping, which outlives its removal.
+/// Why a file could not be read as an archive.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// It is no archive.
+    #[error("not a NAR archive")]
+    Format(#[from] nar::ReadError),
+    /// The disk refused, or there is no such file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// An archive in a file, mapped. Clones share the mapping, which outlives the file's removal.
+///
+/// It does not know its hash: whoever opened it by one does.
 #[derive(Debug, Clone)]
 pub struct Archive(Arc<Mapped>);
 
 #[derive(Debug)]
 struct Mapped {
-    hash: NarHash,
     map: Map,
     index: nar::Index,
 }
 
 impl Archive {
-    /// Maps the archive at `path`, which is named by `hash`: for a process that was handed the path
-    /// by whoever has the store open. That the bytes have this hash is not checked.
+    /// Maps the archive in the file at `path`, which must not be written to any more by anybody.
     ///
     /// # Errors
     ///
-    /// [`GetError`]: there is no such file, or it is no archive.
-    pub fn open(path: &Path, hash: NarHash) -> Result<Self, GetError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(GetError::Missing { hash }),
-            error => error.doing("open", path)?,
-        };
+    /// [`ArchiveError`]: there is no such file, or it is no archive.
+    pub fn open(path: &Path) -> Result<Self, ArchiveError> {
+        let file = File::open(path).doing("open", path)?;
         let map = map_whole(&file, path)?;
-        let index = nar::Index::read(&map).map_err(|source| GetError::Damaged { hash, source })?;
-        Ok(Self(Arc::new(Mapped { hash, map, index })))
+        let index = nar::Index::read(&map)?;
+        Ok(Self(Arc::new(Mapped { map, index })))
     }
 
     /// The archive's bytes.
@@ -136,11 +143,6 @@ impl Archive {
     /// Where each file lies in them.
     pub fn index(&self) -> &nar::Index {
         &self.0.index
-    }
-
-    /// The hash it is known by.
-    pub fn hash(&self) -> NarHash {
-        self.0.hash
     }
 
     /// How many bytes it has.
@@ -270,9 +272,19 @@ impl Store {
         Ok(true)
     }
 
-    /// Opens an archive for reading in place.
+    /// Opens an archive for reading in place. That its bytes have this hash is not checked.
+    ///
+    /// # Errors
+    ///
+    /// [`GetError`]: it is not here, or is damaged in a way that shows without hashing it.
     pub fn open_nar(&self, hash: &NarHash) -> Result<Archive, GetError> {
-        Archive::open(&self.nar_path(hash), *hash)
+        Archive::open(&self.nar_path(hash)).map_err(|error| match error {
+            ArchiveError::Format(source) => GetError::Damaged { hash: *hash, source },
+            ArchiveError::Disk(e) if e.source.kind() == io::ErrorKind::NotFound => {
+                GetError::Missing { hash: *hash }
+            }
+            ArchiveError::Disk(e) => e.into(),
+        })
     }
 }
 
@@ -336,7 +348,7 @@ mod tests {
         file.write_all(&bytes).unwrap();
         assert_eq!(store.admit_file(file, None).unwrap(), expected);
         let found = store.open_nar(&hash).unwrap();
-        assert_eq!((found.bytes(), found.hash(), found.index().len()), (&bytes[..], hash, 1));
+        assert_eq!((found.bytes(), found.index().len()), (&bytes[..], 1));
         let mode = fs::metadata(store.nar_path(&hash)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o444);
         assert_eq!(fs::read_dir(&store.home.tmp).unwrap().count(), 0);
