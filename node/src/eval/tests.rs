@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fs, os::unix::fs::symlink, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::PathBuf, sync::Arc, time::Instant};
 
 use protocol::derivation::{Build, Input, Kind};
 
@@ -6,14 +6,17 @@ use super::{session::Watch, *};
 
 /// A project of a few files in a directory of its own.
 struct Project {
-    root: tempfile::TempDir,
+    /// In a directory of its own, so that nothing is beside the root.
+    _outer: tempfile::TempDir,
+    root: PathBuf,
 }
 
 impl Project {
     fn new(files: &[(&str, &str)]) -> Self {
-        let project = Self { root: tempfile::tempdir().unwrap() };
+        let outer = tempfile::tempdir().unwrap();
+        let project = Self { root: outer.path().join("project"), _outer: outer };
         for (path, text) in files {
-            let path = project.root.path().join(path);
+            let path = project.root.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
@@ -27,7 +30,7 @@ impl Project {
 
     fn run(&self, attribute: &str, mode: Mode) -> Result<Evaluation, EvalError> {
         let attribute = (!attribute.is_empty()).then(|| attribute.to_owned());
-        let root = fs::canonicalize(self.root.path()).unwrap();
+        let root = fs::canonicalize(&self.root).unwrap();
         let request = Request { root, file: "build.jsonnet".into(), attribute, mode };
         run::run(&request, pack, Arc::new(Watch::default()))
     }
@@ -105,8 +108,8 @@ fn every_field_arrives() {
           mainProgram: 'hello', description: 'says hello',
         })",
     );
-    fs::create_dir(project.root.path().join("src")).unwrap();
-    fs::write(project.root.path().join("src/a"), "text").unwrap();
+    fs::create_dir(project.root.join("src")).unwrap();
+    fs::write(project.root.join("src/a"), "text").unwrap();
     let evaluation = project.build("");
     let root = &evaluation.roots[0];
     assert_eq!((root.main.as_deref(), root.description.as_deref()), (Some("hello"), Some("says hello")));
@@ -396,7 +399,7 @@ fn sources() {
         ("lib/src/a.o", "o"),
         ("lib/bad/unpackable", ""),
     ]);
-    symlink("/etc", project.root.path().join("lib/link")).unwrap();
+    symlink("/etc", project.root.join("lib/link")).unwrap();
     let path = |attribute: &str| project.build(attribute).sources[0].path.clone();
     assert_eq!(path("top"), Path::new("lib"));
     assert_eq!(path("lib.here"), Path::new("lib/src"));
@@ -404,9 +407,9 @@ fn sources() {
     assert_eq!(path("lib.file"), Path::new("lib/src/a.c"));
     assert_eq!(project.build("lib.here").sources[0].exclude, ["**/*.o"]);
     let before = project.build("lib.here").roots[0].derivation;
-    fs::write(project.root.path().join("lib/src/a.o"), "other").unwrap();
+    fs::write(project.root.join("lib/src/a.o"), "other").unwrap();
     assert_eq!(project.build("lib.here").roots[0].derivation, before);
-    fs::write(project.root.path().join("lib/src/a.c"), "other").unwrap();
+    fs::write(project.root.join("lib/src/a.c"), "other").unwrap();
     assert_ne!(project.build("lib.here").roots[0].derivation, before);
     let fails = |attribute: &str, expected: &str| {
         let error = project.run(attribute, Mode::Build).unwrap_err().to_string();
@@ -438,7 +441,7 @@ fn imports() {
         ("a/cycle", "import 'cycle'"),
         ("big", &"x".repeat((4 << 20) + 1)),
     ]);
-    let root = project.root.path();
+    let root = &project.root;
     symlink("/etc/passwd", root.join("link")).unwrap();
     fs::write(root.join("utf"), [0xff]).unwrap();
     let fifo =
@@ -550,11 +553,11 @@ fn two_directories_give_the_same_ids() {
     let (one, two) = (Project::new(&files), Project::new(&files));
     let nested = Project::new(&[]);
     for (path, text) in files {
-        let path = nested.root.path().join("deeper/and deeper").join(path);
+        let path = nested.root.join("deeper/and deeper").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    let root = fs::canonicalize(nested.root.path().join("deeper/and deeper")).unwrap();
+    let root = fs::canonicalize(nested.root.join("deeper/and deeper")).unwrap();
     let request = Request { root, file: "build.jsonnet".into(), attribute: None, mode: Mode::Build };
     let three = run::run(&request, pack, Arc::new(Watch::default())).unwrap();
     assert_eq!(one.build(""), two.build(""));
@@ -733,7 +736,7 @@ fn the_manual() {
             "a.wasm",
             "b.wasm",
         ] {
-            let file = project.root.path().join("lib").join(file);
+            let file = project.root.join("lib").join(file);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, "").unwrap();
         }
