@@ -17,6 +17,8 @@ mod frames;
 mod job;
 mod limits;
 mod modules;
+#[doc(hidden)]
+pub mod probe;
 mod vfs;
 mod wasi;
 mod worker;

@@ -37,6 +37,8 @@ mod library;
 mod native;
 mod nesting;
 mod parent;
+#[doc(hidden)]
+pub mod probe;
 mod read;
 mod run;
 mod session;

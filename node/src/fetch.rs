@@ -34,6 +34,8 @@ mod forward;
 mod http;
 mod npm;
 mod partial;
+#[doc(hidden)]
+pub mod probe;
 mod proxy;
 mod pypi;
 

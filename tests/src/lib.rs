@@ -1,5 +1,11 @@
 //! What tests of the program share: a home of its own, a project of its own, and what a command said.
+//!
+//! * [`fuzz`]: what is true of every decoder whatever it is given.
+//! * [`mutation`]: damage to inputs, the same on every machine.
 #![forbid(unsafe_code)]
+
+pub mod fuzz;
+pub mod mutation;
 
 use std::{
     ffi::OsStr,

@@ -170,9 +170,9 @@ fn default_index(help: &str) -> Option<String> {
 
 /// One file of an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
+pub(super) struct Entry {
     name: String,
-    url: Url,
+    pub(super) url: Url,
     /// Hexadecimal digests by algorithm.
     hashes: BTreeMap<String, String>,
 }
@@ -203,7 +203,7 @@ fn login_of(mut url: Url, index: &str) -> Result<Url, FetchError> {
 }
 
 /// PEP 691.
-fn json_page(bytes: &[u8], base: &Url) -> Result<Vec<Entry>, serde_json::Error> {
+pub(super) fn json_page(bytes: &[u8], base: &Url) -> Result<Vec<Entry>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Page {
         files: Vec<File>,
@@ -222,7 +222,7 @@ fn json_page(bytes: &[u8], base: &Url) -> Result<Vec<Entry>, serde_json::Error> 
 }
 
 /// PEP 503: anchors whose text is the file's name, with its hash in the fragment.
-fn html_page(text: &str, base: &Url) -> Vec<Entry> {
+pub(super) fn html_page(text: &str, base: &Url) -> Vec<Entry> {
     let anchors = text.split("<a ").skip(1);
     let entries = anchors.filter_map(|anchor| {
         let (attributes, rest) = anchor.split_once('>')?;

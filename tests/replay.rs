@@ -1,0 +1,79 @@
+//! Every target of `tests/src/fuzz.rs` on all of its seeds, and on a fixed number of damaged ones.
+//!
+//! The damage depends on nothing but the seeds, so a failure here is the same everywhere. What
+//! breaks is shown; kept as a file in `fuzz/seeds/<target>/` it is tried in every run.
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use tests::{
+    fuzz::{TARGETS, Target},
+    mutation::{Random, mutated},
+};
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn seeds(target: &Target) -> Vec<(String, Vec<u8>)> {
+    let mut seeds = Vec::new();
+    let kept = format!("fuzz/seeds/{}", target.name);
+    for directory in target.seeds.iter().copied().chain((!target.seeds.contains(&&*kept)).then_some(&*kept)) {
+        let Ok(entries) = fs::read_dir(here().join(directory)) else { continue };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let inputs = paths.filter(|path| path.extension().is_none_or(|e| e != "expect"));
+        seeds.extend(inputs.map(|path| (path.display().to_string(), fs::read(path).unwrap())));
+    }
+    seeds.sort();
+    assert!(!seeds.is_empty(), "{} has no seeds", target.name);
+    seeds
+}
+
+fn replay(name: &str) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a target of that name");
+    let seeds = seeds(target);
+    for (path, seed) in &seeds {
+        check(target, seed, path);
+    }
+    let mut random = Random::new(name.bytes().map(u64::from).sum());
+    for n in 0..target.mutations as usize {
+        let (path, seed) = &seeds[n % seeds.len()];
+        let (_, other) = &seeds[n / seeds.len() % seeds.len()];
+        check(target, &mutated(seed, other, &mut random), &format!("damage {n} of {path}"));
+    }
+}
+
+fn check(target: &Target, input: &[u8], what: &str) {
+    if catch_unwind(AssertUnwindSafe(|| (target.check)(input))).is_err() {
+        panic!("{} fails on {what}: b\"{}\"", target.name, input.escape_ascii());
+    }
+}
+
+macro_rules! replayed {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { replay(stringify!($name)); })*
+
+        /// Here, for libFuzzer and in the table are the same targets.
+        #[test]
+        fn every_target_is_replayed_and_fuzzed() {
+            let known: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+            assert_eq!(known, [$(stringify!($name)),*]);
+            let manifest = fs::read_to_string(here().join("fuzz/Cargo.toml")).unwrap();
+            for name in &known {
+                let binary = format!("[[bin]]\nname = \"{name}\"\npath = \"targets/{name}.rs\"\n");
+                assert!(manifest.contains(&binary), "fuzz/Cargo.toml has no {name}");
+                let body = fs::read_to_string(here().join(format!("fuzz/targets/{name}.rs"))).unwrap();
+                assert!(body.contains(&format!("tests::fuzz::{name}(data)")), "{body}");
+            }
+            assert_eq!(manifest.matches("[[bin]]").count(), known.len());
+        }
+    };
+}
+
+replayed! {
+    nar_read nar_lookup derivation action name glob sri location id fact journal bundle frames answer
+    paths jsonnet index_page module
+}

@@ -1,0 +1,409 @@
+//! What is true of every decoder whatever it is given: a function for each, which panics if it is not.
+//!
+//! ```text
+//! tests/fuzz/targets/<name>.rs   libFuzzer looks for inputs that break one (docs/testing.md)
+//! tests/replay.rs                every seed, and a fixed number of damaged ones, in every test run
+//! tests/fuzz/seeds/<name>/       inputs to begin with; whatever once broke one is kept here
+//! ```
+//!
+//! Refusing is always allowed, panicking never. What is accepted must be the same after writing and
+//! reading it again, and must keep what the decoder promises.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use node::{build, eval, fetch};
+use protocol::{
+    action::Action,
+    derivation::Derivation,
+    glob::Glob,
+    id::{ActionId, DerivationId, NarHash},
+    location::Location,
+    name::{GuestPath, Name},
+    nar::{Index, Node, NodeId, Writer},
+    sri::Sri,
+};
+use store::{Fact, Notice, Store};
+
+/// A decoder and what it is tried with.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, here and for libFuzzer.
+    pub name: &'static str,
+    /// Panics if the decoder does not keep what it promises.
+    pub check: fn(&[u8]),
+    /// Directories below `tests/` with inputs to begin with.
+    pub seeds: &'static [&'static str],
+    /// How many damaged inputs every test run tries.
+    pub mutations: u32,
+}
+
+/// Damaged inputs for what takes microseconds.
+const MANY: u32 = 20_000;
+
+/// Damaged inputs for what opens a store.
+const FEW: u32 = 400;
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "nar_read", check: nar_read, seeds: &["vectors/nar"], mutations: MANY },
+    Target { name: "nar_lookup", check: nar_lookup, seeds: &["fuzz/seeds/nar_lookup"], mutations: MANY },
+    Target { name: "derivation", check: derivation, seeds: &["vectors/derivation"], mutations: MANY },
+    Target { name: "action", check: action, seeds: &["vectors/action"], mutations: MANY },
+    Target { name: "name", check: name, seeds: &["fuzz/seeds/name"], mutations: MANY },
+    Target { name: "glob", check: glob, seeds: &["fuzz/seeds/glob"], mutations: MANY },
+    Target { name: "sri", check: sri, seeds: &["fuzz/seeds/sri"], mutations: MANY },
+    Target { name: "location", check: location, seeds: &["fuzz/seeds/location"], mutations: MANY },
+    Target { name: "id", check: id, seeds: &["fuzz/seeds/id"], mutations: MANY },
+    Target { name: "fact", check: fact, seeds: &["fuzz/seeds/fact"], mutations: MANY },
+    Target { name: "journal", check: journal, seeds: &["fuzz/seeds/journal"], mutations: FEW },
+    Target { name: "bundle", check: bundle, seeds: &["fuzz/seeds/bundle"], mutations: FEW },
+    Target { name: "frames", check: frames, seeds: &["fuzz/seeds/frames"], mutations: MANY },
+    Target { name: "answer", check: answer, seeds: &["fuzz/seeds/answer"], mutations: MANY },
+    Target { name: "paths", check: paths, seeds: &["fuzz/seeds/paths"], mutations: MANY },
+    Target { name: "jsonnet", check: jsonnet, seeds: &["fuzz/seeds/jsonnet"], mutations: MANY },
+    Target { name: "index_page", check: index_page, seeds: &["fuzz/seeds/index_page"], mutations: MANY },
+    Target { name: "module", check: module, seeds: &["fuzz/seeds/module"], mutations: MANY },
+];
+
+/// An archive that is read is, written again, the same bytes; nothing of it lies outside of them.
+pub fn nar_read(data: &[u8]) {
+    let index = match Index::read(data) {
+        Ok(index) => index,
+        Err(error) => return assert!(error.at <= data.len() as u64, "{error}"),
+    };
+    let mut writer = Writer::new(Vec::new());
+    write(&index, NodeId::ROOT, data, &mut writer);
+    assert_eq!(writer.finish().expect("a vector takes everything"), data);
+    assert_eq!(index.walk(data).len(), index.len());
+}
+
+/// At most 64 deep, or it would not have been read.
+fn write(index: &Index, id: NodeId, data: &[u8], to: &mut Writer<Vec<u8>>) {
+    let content = index.content(id, data);
+    match index.node_of(id) {
+        Node::File { executable, len, .. } => to.file(executable, len, content.expect("a file has content")),
+        Node::Symlink { .. } => to.symlink(content.expect("a symlink has a target")),
+        Node::Directory(children) => {
+            to.directory().expect("it was read");
+            for child in index.children(children) {
+                to.entry(index.name(*child, data)).expect("its name was read");
+                write(index, *child, data, to);
+            }
+            to.end()
+        }
+    }
+    .expect("what is read can be written");
+}
+
+/// A byte with the length of a path, the path, an archive: looking up gives what walking gives.
+pub fn nar_lookup(data: &[u8]) {
+    let Some((path, archive)) = split(data) else { return };
+    let Ok(index) = Index::read(archive) else { return };
+    let tree: BTreeMap<_, _> = index.walk(archive).into_iter().collect();
+    assert_eq!(tree.len(), index.len(), "two nodes have one path");
+    for (path, id) in &tree {
+        assert_eq!(index.lookup(path, archive), Some(*id));
+    }
+    let plain: Vec<_> = path.split(|b| *b == b'/').filter(|c| !c.is_empty()).collect();
+    assert_eq!(index.lookup(path, archive), tree.get(&plain.join(&b'/')).copied());
+}
+
+/// A byte with a length, as many bytes, the rest.
+fn split(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = data.split_first()?;
+    rest.split_at_checked(usize::from(*len))
+}
+
+/// A derivation has one encoding, and resolves to an action that has one.
+pub fn derivation(data: &[u8]) {
+    let Ok(derivation) = Derivation::from_bytes(data) else { return };
+    assert_eq!(derivation.to_bytes(), data);
+    assert!(!derivation.outputs().is_empty());
+    let unresolved = derivation.resolve(|_, _| None);
+    assert_eq!(unresolved.is_err(), !derivation.dependencies().is_empty());
+    let resolved = derivation.resolve(|_, _| Some(NarHash::from_bytes([7; 32])));
+    action(&resolved.expect("every output is known").to_bytes());
+}
+
+/// An action has one encoding, and its document is one JSON object.
+pub fn action(data: &[u8]) {
+    let Ok(action) = Action::from_bytes(data) else { return };
+    assert_eq!(action.to_bytes(), data);
+    if let Action::Build(build) = action {
+        let document = build.stdin_document();
+        let value: serde_json::Value = serde_json::from_str(&document).expect("the document is JSON");
+        let names = value["inputs"].as_object().expect("an object of mounts");
+        assert_eq!(names.len(), build.inputs.len());
+    }
+}
+
+/// Names and paths of guests are what they are made of.
+pub fn name(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(name) = Name::new(text) {
+        assert_eq!(name.to_string(), text);
+        assert!(GuestPath::new(name.input_mount()).is_ok() && GuestPath::new(name.output_mount()).is_ok());
+    }
+    if let Ok(path) = GuestPath::new(text) {
+        assert_eq!(path.to_string(), text);
+        let joined: String = path.components().map(|c| format!("/{c}")).collect();
+        assert!(joined == text || text == "/", "{text}");
+        assert!(path.components().all(|c| c != "." && c != ".."));
+        if let Some((input, below)) = path.in_input() {
+            assert_eq!(format!("/in/{input}/{below}").trim_end_matches('/'), text);
+        }
+    }
+}
+
+/// A pattern, a line feed, a path: matching agrees with its definition (SPEC §5.4).
+pub fn glob(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some((pattern, path)) = text.split_once('\n') else { return };
+    let Ok(glob) = Glob::new(pattern) else { return };
+    assert_eq!(glob.as_str(), pattern);
+    let pattern: Vec<&[u8]> = pattern.as_bytes().split(|b| *b == b'/').collect();
+    let components: Vec<&[u8]> = path.as_bytes().split(|b| *b == b'/').collect();
+    let one = |p: &&[u8], c: &&[u8]| definition(p, c, |b| *b == b'*', |p, c| *p == b'?' || p == c);
+    let expected = definition(&pattern, &components, |p| *p == b"**", one);
+    assert_eq!(glob.matches(path.as_bytes()), expected, "{pattern:?} on {path:?}");
+}
+
+/// Whether all of `text` matches, by what each element of the pattern can reach: no backtracking,
+/// so nothing in common with the matcher under test.
+fn definition<T>(pattern: &[T], text: &[T], any: impl Fn(&T) -> bool, one: impl Fn(&T, &T) -> bool) -> bool {
+    // Whether the pattern so far matches the first `n` elements.
+    let mut reached = vec![false; text.len() + 1];
+    reached[0] = true;
+    for element in pattern {
+        if any(element) {
+            let first = reached.iter().position(|r| *r).unwrap_or(reached.len());
+            reached[first..].fill(true);
+        } else {
+            for n in (0..text.len()).rev() {
+                reached[n + 1] = reached[n] && one(element, &text[n]);
+            }
+            reached[0] = false;
+        }
+    }
+    reached[text.len()]
+}
+
+/// A hash in SRI form has one text.
+pub fn sri(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(sri) = text.parse::<Sri>() else { return };
+    assert_eq!(sri.to_string(), text);
+    assert_eq!(sri.digest().len(), sri.algorithm().digest_bytes());
+}
+
+/// A location has one text, and its parts are safe where they go: to command lines and file names.
+pub fn location(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(location) = text.parse::<Location>() else { return };
+    assert_eq!(location.to_string(), text);
+    let words = match &location {
+        Location::Url(_) => vec![],
+        Location::Npm { name, version } | Location::Crate { name, version } => vec![name, version],
+        Location::Pypi { name, version, file } => {
+            [Some(name), Some(version), file.as_ref()].into_iter().flatten().collect()
+        }
+    };
+    for word in words {
+        let safe = |c: char| c.is_ascii_graphic() && !"\"'\\`$;&|<>(){}[]*?".contains(c);
+        let word = word.as_str();
+        assert!(!word.is_empty() && !word.starts_with('-') && word.chars().all(safe), "{word:?}");
+        assert!(!word.split('/').any(|part| part == ".." || part == "."), "{word:?}");
+    }
+    let name = location.suggested_name();
+    assert!(name.is_empty() || Name::new(&name).is_ok(), "{name:?}");
+}
+
+/// There is one text for each id, of one kind.
+pub fn id(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let read = [
+        text.parse::<NarHash>().ok().map(|id| (id.to_string(), id.to_hex())),
+        text.parse::<DerivationId>().ok().map(|id| (id.to_string(), id.to_hex())),
+        text.parse::<ActionId>().ok().map(|id| (id.to_string(), id.to_hex())),
+    ];
+    assert!(read.iter().flatten().count() <= 1, "{text} is of two kinds");
+    for (again, hex) in read.iter().flatten() {
+        assert_eq!(again, text);
+        assert_eq!(NarHash::from_hex(hex).map(|id| id.to_hex()).as_ref(), Some(hex));
+    }
+    if let Some(id) = NarHash::from_hex(text) {
+        assert_eq!(id.to_hex(), text);
+    }
+}
+
+/// A fact of the journal has one encoding.
+pub fn fact(data: &[u8]) {
+    let Ok(fact) = Fact::from_bytes(data) else { return };
+    assert_eq!(fact.to_bytes(), data);
+}
+
+/// The bytes are the only segment of a journal: the store opens, has every fact up to the first
+/// damage, and needs no second repair.
+pub fn journal(data: &[u8]) {
+    let home = scratch();
+    let directory = home.path().join("journal");
+    std::fs::create_dir(&directory).expect("a directory for the journal");
+    std::fs::write(directory.join("00000001.log"), data).expect("a segment");
+    let open = || Store::open(home.path(), |_| false);
+    let store = open().expect("whatever the journal is, the store opens");
+    let mut pins = BTreeMap::new();
+    for fact in intact(data) {
+        match fact {
+            Fact::Action(action) => assert_eq!(store.action(&action.id()).ok().flatten(), Some(action)),
+            // The latest counts, which may lie behind the damage.
+            Fact::Built(built) => assert!(store.realisation(&built.action).ok().flatten().is_some()),
+            Fact::Pinned { name, nars } => drop(pins.insert(name, nars)),
+            Fact::Unpinned { name } => drop(pins.remove(&name)),
+        }
+    }
+    let found = store.pins().expect("the index is whole");
+    if store.notices().iter().all(|notice| matches!(notice, Notice::IndexRebuilt { .. })) {
+        assert_eq!(found, pins);
+    }
+    store.record(&Fact::Unpinned { name: "later".into() }).expect("the journal goes on");
+    drop(store);
+    let again = open().expect("it opens again");
+    let unknown =
+        |notice: &Notice| matches!(notice, Notice::UnknownFact { .. } | Notice::SegmentMissing { .. });
+    assert!(again.notices().iter().all(unknown), "{:?}", again.notices());
+    assert_eq!(again.pins().expect("the index is whole"), found);
+}
+
+/// The facts of a segment before anything that is no frame: its format (SPEC §9.2) read anew.
+fn intact(mut bytes: &[u8]) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    while let Some((head, rest)) = bytes.split_first_chunk::<8>() {
+        let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let Some(payload) = rest.get(..number(0) as usize) else { break };
+        if payload.is_empty() || payload.len() > store::FACT_BYTES || crc32c::crc32c(payload) != number(4) {
+            break;
+        }
+        facts.extend(Fact::from_bytes(payload));
+        bytes = &rest[payload.len()..];
+    }
+    facts
+}
+
+/// What is imported is what its names say.
+pub fn bundle(data: &[u8]) {
+    // The store would refuse the rest for the same reason, after writing it to disk.
+    if Index::read(data).is_err() {
+        return;
+    }
+    let home = scratch();
+    let store = Store::open(home.path(), |_| false).expect("a new store");
+    match store.import(data, 1 << 20) {
+        Ok(imported) => {
+            assert!(!imported.plain || imported.nars.len() == 1);
+            for nar in &imported.nars {
+                let archive = store.open_nar(&nar.hash).expect("it was imported");
+                assert_eq!((NarHash::of(archive.bytes()), archive.size()), (nar.hash, nar.size));
+            }
+            for id in &imported.actions {
+                let action = store.action(id).expect("the index is whole").expect("it was imported");
+                assert_eq!(action.id(), *id);
+            }
+        }
+        Err(error) => drop(error.to_string()),
+    }
+    assert!(store.verify(false, |_, _| {}).expect("the store can be read").is_clean());
+}
+
+/// Frames of a worker are understood one by one: what is understood is what was said.
+pub fn frames(data: &[u8]) {
+    let Ok(frames) = build::probe::frames(data) else { return };
+    let mut again = Vec::new();
+    for (kind, content) in frames {
+        again.push(kind);
+        again.extend((content.len() as u32).to_le_bytes());
+        again.extend(content);
+    }
+    // Less than a frame's head at the end is an end.
+    assert!(data.starts_with(&again) && data.len() - again.len() < 5);
+}
+
+/// An evaluation that is accepted stays the same when it is passed on.
+pub fn answer(data: &[u8]) {
+    let Ok(again) = eval::probe::answer(data) else { return };
+    assert_eq!(eval::probe::answer(&again).ok().as_ref(), Some(&again));
+}
+
+/// A byte that chooses a directory, a byte with the length of a path, the path, an archive: from
+/// that directory the path never leaves it, whatever symlinks the archive has.
+pub fn paths(data: &[u8]) {
+    let Some((choice, rest)) = data.split_first() else { return };
+    let Some((path, archive)) = split(rest) else { return };
+    let Ok(index) = Index::read(archive) else { return };
+    let tree = index.walk(archive);
+    let directories: Vec<_> = tree.iter().filter(|(_, id)| is_directory(&index, *id)).collect();
+    if directories.is_empty() {
+        return;
+    }
+    let base = &directories[usize::from(*choice) % directories.len()].0;
+    let scratch = scratch();
+    let file = scratch.path().join("nar");
+    std::fs::write(&file, archive).expect("an archive");
+    let mounted = build::probe::Mounted::open(&file, scratch.path()).expect("it was read");
+    let symlink = |id: NodeId| matches!(index.node_of(id), Node::Symlink { .. });
+    for follow in [false, true] {
+        let Ok(Some(found)) = mounted.resolve(base, path, follow) else { continue };
+        let (found, id) = tree.iter().find(|(_, id)| u64::from(id.place()) == found).expect("in the archive");
+        let below = found
+            .strip_prefix(&base[..])
+            .is_some_and(|rest| base.is_empty() || rest.first().is_none_or(|b| *b == b'/'));
+        assert!(below, "{} leads out of {}", path.escape_ascii(), base.escape_ascii());
+        assert!(!follow || !symlink(*id), "a symlink at the end was not followed");
+    }
+    // Without symlinks and dots it is a lookup.
+    let plain = path.split(|b| *b == b'/').all(|c| !matches!(c, b"" | b"." | b".."));
+    if plain && path.len() < 255 && !path.contains(&0) && !tree.iter().any(|(_, id)| symlink(*id)) {
+        let whole = if base.is_empty() { path.to_vec() } else { [base, path].join(&b'/') };
+        let expected = index.lookup(&whole, archive).map(|id| u64::from(id.place()));
+        assert_eq!(mounted.resolve(base, path, true).ok().flatten(), expected);
+    }
+}
+
+fn is_directory(index: &Index, id: NodeId) -> bool {
+    matches!(index.node_of(id), Node::Directory(_))
+}
+
+/// Imports are found where the text has the keyword.
+pub fn jsonnet(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(imports) = eval::probe::imports(text) else { return };
+    let mut behind = 0;
+    for (_, at) in imports {
+        assert!(at >= behind && text.as_bytes()[at..].starts_with(b"import"), "byte {at}");
+        behind = at + 1;
+    }
+}
+
+/// Whatever a page of an index says, files are fetched by http only, and the login of the index goes
+/// to its own origin only.
+pub fn index_page(data: &[u8]) {
+    for url in fetch::probe::index_page(data) {
+        assert!(url.starts_with("https://") || url.starts_with("http://"), "{url}");
+        assert!(
+            !url.contains("user:secret@") || url.starts_with("https://user:secret@example.org/"),
+            "{url}"
+        );
+    }
+}
+
+/// A module is refused or accepted, but never a panic.
+pub fn module(data: &[u8]) {
+    let checked = build::check(data);
+    assert!(checked.is_err() || data.starts_with(b"\0asm"));
+}
+
+/// In memory if there is such a place: stores sync what they write.
+fn scratch() -> tempfile::TempDir {
+    let memory = PathBuf::from("/dev/shm");
+    let base = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    tempfile::tempdir_in(base).expect("a temporary directory")
+}
