@@ -228,13 +228,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn behaves_like_a_real_one(ops in prop::collection::vec(op(), 1..40)) {
+    fn behaves_like_a_real_one(ops in prop::collection::vec(op(), 1..40), tight in any::<bool>()) {
         let directory = tempfile::tempdir().unwrap();
         // Deeper than the symlinks that one path may follow.
         let base_path = directory.path().join("p/".repeat(50)).join("base");
         std::fs::create_dir_all(&base_path).unwrap();
         let base = fs::open(&base_path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let (mut vfs, root) = empty(directory.path());
+        if tight {
+            // So that even these small files spill, to the file they share and to their own.
+            vfs.spill = Spill::with_limits(directory.path(), 60, 200);
+        }
         for op in &ops {
             let found = ours(op, &mut vfs, root);
             match found {
