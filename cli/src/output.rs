@@ -36,7 +36,7 @@ impl Colour {
 }
 
 /// What a piece of text is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Error,
     Hint,

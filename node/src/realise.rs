@@ -35,15 +35,15 @@ use crate::{
     attest::{self, AttestError, Attested},
     build::{self, BuildError, Builder, Limits},
     fetch::{self, FetchError},
-    schedule::{Known, Schedule, ScheduleError, Task},
+    schedule::{Counts, Known, Schedule, ScheduleError, Task},
 };
 
 /// What happens while derivations are realised. Called from several threads.
 pub trait Observer: Send + Sync {
     /// Something happened to a derivation's execution.
     fn happened(&self, derivation: &DerivationId, event: Event<'_>);
-    /// How many executions are known to be needed, and how many are done.
-    fn counted(&self, needed: usize, done: usize);
+    /// How far all of it is.
+    fn counted(&self, counts: &Counts<'_>);
 }
 
 /// What happened to one execution.
@@ -214,13 +214,12 @@ impl Realiser {
         let mut running = JoinSet::new();
         let mut realised = Realised { roots: BTreeMap::new(), executed: Vec::new(), failed: Vec::new() };
         loop {
-            let (needed, done) = schedule.counts();
-            self.observer.counted(needed, done);
             while running.len() < self.how.jobs && (realised.failed.is_empty() || self.how.keep_going) {
                 let Some(task) = schedule.take() else { break };
                 let derivation = derivations[&task.derivation].clone();
                 running.spawn(self.execution(task, derivation));
             }
+            self.observer.counted(&schedule.counts());
             let Some(ended) = running.join_next().await else { break };
             let (task, result) = match ended {
                 Ok(ended) => ended,

@@ -98,6 +98,22 @@ pub struct Task {
     pub action: Action,
 }
 
+/// How far a schedule is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts<'d> {
+    /// Executions that are known to be needed.
+    pub needed: usize,
+    /// Those of them that are done.
+    pub done: usize,
+    /// Derivations of which it is not known yet whether they are needed: their inputs are not known.
+    pub undecided: usize,
+    /// What is executed next, or may be, the soonest first; not all of it.
+    pub next: Vec<&'d Name>,
+}
+
+/// Names that [`Counts::next`] has at most.
+const NEXT: usize = 8;
+
 struct Node<'d> {
     id: DerivationId,
     derivation: &'d Derivation,
@@ -124,6 +140,8 @@ pub struct Schedule<'d> {
     again: bool,
     demanded: usize,
     done: usize,
+    /// Nodes whose action is known.
+    resolved: usize,
 }
 
 impl<'d> Schedule<'d> {
@@ -145,6 +163,7 @@ impl<'d> Schedule<'d> {
             again,
             demanded: 0,
             done: 0,
+            resolved: 0,
         };
         let mut left: Vec<_> = roots.iter().map(|id| (*id, *id)).collect();
         while let Some((id, from)) = left.pop() {
@@ -220,6 +239,7 @@ impl<'d> Schedule<'d> {
             let outputs = known.outputs(&action.id()).map_err(ScheduleError::Known)?;
             let node = &mut self.nodes[place];
             node.action = Some(action);
+            self.resolved += 1;
             let execute = match &outputs {
                 None => true,
                 Some(outputs) => node.root && (self.again || !outputs.values().all(|o| known.has(&o.nar))),
@@ -330,10 +350,16 @@ impl<'d> Schedule<'d> {
         self.resolve(ready, known)
     }
 
-    /// How many executions are known to be needed, and how many of them are done. The first grows
-    /// while hashes become known.
-    pub fn counts(&self) -> (usize, usize) {
-        (self.demanded, self.done)
+    /// How far it is. What is needed grows while hashes become known.
+    pub fn counts(&self) -> Counts<'d> {
+        // First what is ready, then what waits for that; leaves are behind their dependents here.
+        let waits = |node: &&Node<'_>| node.demanded && node.awaiting > 0;
+        let undecided = |node: &&Node<'_>| node.action.is_none();
+        let ready = self.ready.iter().map(|place| &self.nodes[*place]);
+        let later = self.nodes.iter().rev().filter(waits).chain(self.nodes.iter().rev().filter(undecided));
+        let next = ready.chain(later).take(NEXT).map(|node| node.derivation.name()).collect();
+        let undecided = self.nodes.len() - self.resolved;
+        Counts { needed: self.demanded, done: self.done, undecided, next }
     }
 
     /// How many derivations there are.
@@ -489,6 +515,39 @@ mod tests {
         }
         assert_eq!(run(&world, &all, last.id()).len(), 5000);
         assert_eq!(run(&world, &all, last.id()).len(), 0);
+    }
+
+    #[test]
+    fn counts_say_what_is_next() {
+        let world = World::default();
+        let a = derivation("a", &[], "");
+        let b = derivation("b", &[], "");
+        let c = derivation("c", &[a.id(), b.id()], "");
+        let d = derivation("d", &[c.id()], "");
+        let all = graph(&[&a, &b, &c, &d]);
+        let roots = BTreeSet::from([d.id()]);
+        let mut schedule = Schedule::new::<Infallible>(&all, &roots, false).unwrap();
+        schedule.begin(&world).unwrap();
+        let said = |schedule: &Schedule<'_>| {
+            let Counts { needed, done, undecided, next } = schedule.counts();
+            (needed, done, undecided, next.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" "))
+        };
+        let (needed, done, undecided, next) = said(&schedule);
+        assert_eq!((needed, done, undecided), (2, 0, 2));
+        assert!(["a b c d", "b a c d"].contains(&&*next), "{next}");
+        let finish = |schedule: &mut Schedule<'_>| {
+            let task = schedule.take().unwrap();
+            let nar = NarHash::of(&task.action.to_bytes());
+            world.bytes.borrow_mut().insert(nar);
+            let outputs = Outputs::from([(Name::out(), Output { nar, size: 1 })]);
+            schedule.finished(task.node, outputs, &world).unwrap();
+        };
+        finish(&mut schedule);
+        finish(&mut schedule);
+        assert_eq!(said(&schedule), (3, 2, 1, "c d".into()));
+        finish(&mut schedule);
+        finish(&mut schedule);
+        assert_eq!(said(&schedule), (4, 4, 0, String::new()));
     }
 
     #[test]
