@@ -125,6 +125,128 @@ fn store_travels_as_a_file_and_damage_is_found() {
     assert_eq!(one.build("a"), nar, "the source is taken anew");
 }
 
+/// 102 is for hashes alone; other bad input is 1, and a missing file is 4 everywhere.
+#[test]
+fn imports_and_missing_files_have_their_codes() {
+    let sandbox = sandbox("a: write('a', 'x')");
+    sandbox.write("text", "no archive").write("tree/actions/x", "").write("tree/nars/x", "");
+    sandbox.fails(&["store", "import", "text"], 1, &["not a NAR archive", "hint: "]);
+    let bundle = sandbox.command(["nar", "dump", "tree"]).output().expect("the program starts").stdout;
+    sandbox.write("foreign", bundle);
+    sandbox.fails(&["store", "import", "foreign"], 1, &["actions/x", "hint: "]);
+    for command in [
+        &["store", "import", "nope"][..],
+        &["nar", "hash", "nope"],
+        &["nar", "dump", "nope"],
+        &["nar", "ls", "nope"],
+        &["nar", "cat", "nope"],
+        &["nar", "restore", "nope", "to"],
+        &["build", "-f", "nope"],
+        &["build", "--root", "nope"],
+    ] {
+        sandbox.fails(command, 4, &["nope", "hint: "]);
+    }
+    sandbox.write("build.jsonnet", "{}");
+    sandbox.fails(&["build"], 4, &["without derivations", "assize eval --list"]);
+    sandbox.write("build.jsonnet", "1");
+    sandbox.fails(&["build"], 3, &["not a derivation"]);
+}
+
+/// The file's own value is called `.`, and can be called so.
+#[test]
+fn the_root_has_a_name() {
+    let sandbox = sandbox("");
+    sandbox.write(
+        "build.jsonnet",
+        "local assize = import 'assize.libsonnet';
+         assize.derivation({
+           name: 'own', inputs: { files: assize.source('files.wasm') },
+           steps: [{ run: '/in/files', args: ['files', 'write', '--json-field', 'text', '/out/text'] }],
+           stdin: { text: 'x' },
+         })",
+    );
+    let nar = sandbox.build(".");
+    assert_eq!(sandbox.json(&["build"])[0]["nar"], nar.as_str());
+    assert_eq!(sandbox.json(&["show", "."])["outputs"][0]["nar"], nar.as_str());
+    sandbox.ok(["log", "."]);
+    sandbox.ok(["eval", "."]);
+    sandbox.ok(["store", "pin", "own", "."]);
+}
+
+#[test]
+fn what_succeeds_beside_a_failure_is_printed() {
+    let sandbox = sandbox(
+        "good: write('good', 'x'),
+         bad: assize.derivation({
+           name: 'bad', inputs: { files: files }, steps: [{ run: '/in/files', args: ['files', 'nonsense'] }],
+         })",
+    );
+    let said = sandbox.fails(&["build", "-k", "-j", "1"], 100, &["bad"]);
+    assert!(said.out.starts_with("nar:") && said.out.contains("  good  "), "{}", said.out);
+    assert_eq!(said.out.lines().count(), 1);
+    let said = sandbox.run(["build", "-k", "--json"]);
+    let data: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!((said.code, data["data"][0]["attribute"].as_str()), (100, Some("good")));
+}
+
+#[test]
+fn json_is_said_by_all_that_have_something_to_say() {
+    let sandbox = sandbox("a: write('a', 'x')");
+    let built = sandbox.json(&["build", "a", "--check", "2"]);
+    assert_eq!(built[0]["checked"], 2);
+    assert!(sandbox.json(&["build", "a"])[0]["checked"].is_null());
+    sandbox.ok(["store", "pin", "p", "a"]);
+    assert_eq!(sandbox.json(&["store", "unpin", "p"])["name"], "p");
+    assert!(sandbox.json(&["store", "reindex"])["notices"].is_array());
+    assert_eq!(sandbox.json(&["man", "pages"])["directory"], "pages");
+    // So are faults of the command line, where there is nothing that has read `--json` yet.
+    for args in [&["build", "--json", "--no-such-flag"][..], &["--json"], &["store", "import", "--json"]] {
+        let said = sandbox.run(args);
+        assert_eq!((said.code, said.out.as_str()), (2, ""));
+        let error: serde_json::Value = serde_json::from_str(&said.err).expect("one JSON text");
+        assert_eq!((&error["kind"], &error["data"]["code"]), (&"error".into(), &2.into()), "{error}");
+        assert!(error["data"]["message"].as_str().is_some_and(|m| !m.is_empty() && !m.starts_with("error")));
+    }
+    let said = sandbox.run(["build", "--no-such-flag", "--", "--json"]);
+    assert!(said.code == 2 && said.err.starts_with("error: "), "{}", said.err);
+    // `ASSIZE_HOME` is set here; that does not make `--home` a part of the usage.
+    assert!(!said.err.contains("--home"), "{}", said.err);
+}
+
+/// A log of 20 MB and bytes that are no text: whole, and one JSON text.
+#[test]
+fn long_logs_are_streamed() {
+    let sandbox = sandbox("a: write('a', 'x')");
+    sandbox.build("a");
+    let action = sandbox.json(&["show", "a"])["action"].as_str().expect("an action").to_owned();
+    let log = b"l\xc3\xbcne \xff\"\x1b\n".repeat(2_000_000);
+    let id: protocol::id::ActionId = action.parse().expect("an id");
+    let hex = id.to_hex();
+    let path = sandbox.home().join("logs").join(&hex[..2]).join(format!("{}.log", &hex[2..]));
+    fs::write(path, &log).expect("the log");
+    let raw = sandbox.command(["log", "a"]).output().expect("the program starts").stdout;
+    assert!(raw == log, "{} bytes of {}", raw.len(), log.len());
+    let data = sandbox.json(&["log", "a"]);
+    assert_eq!(data["action"], action.as_str());
+    assert!(data["log"].as_str() == Some(&*String::from_utf8_lossy(&log)));
+}
+
+#[test]
+fn names_in_archives_are_bytes() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let sandbox = sandbox("a: 1");
+    let name = std::ffi::OsStr::from_bytes(b"d/\xff\xfe");
+    fs::create_dir_all(sandbox.project().join("tree/d")).expect("a directory");
+    fs::write(sandbox.project().join("tree").join(name), "bytes").expect("a file");
+    let nar = sandbox.command(["nar", "dump", "tree"]).output().expect("the program starts").stdout;
+    sandbox.write("tree.nar", nar);
+    let arguments = |command: &'static str| [command.as_ref(), "tree.nar".as_ref(), name];
+    let all = |command| ["nar".as_ref()].into_iter().chain(arguments(command));
+    assert_eq!(sandbox.ok(all("cat")), "bytes");
+    assert_eq!(sandbox.ok(all("ls")).lines().count(), 1);
+    assert_eq!(sandbox.ok(["nar", "ls", "tree.nar", "//d//"]).lines().count(), 2);
+}
+
 #[test]
 fn index_is_built_anew() {
     let sandbox = sandbox("a: write('a', 'hello\\n')");
@@ -365,6 +487,7 @@ fn archives_without_a_store() {
     assert_eq!(sandbox.ok(["nar", "cat", "tree.nar", "a"]), "hello");
     sandbox.write("cut.nar", &nar[..nar.len() - 8]);
     sandbox.fails(&["nar", "ls", "cut.nar"], 1, &["byte"]);
+    assert_eq!(sandbox.json(&["nar", "restore", "tree.nar", "third"])["files"], 2);
     sandbox.fails(&["nar", "cat", "tree.nar", "nowhere"], 4, &["nowhere"]);
     assert!(!sandbox.home().exists(), "no store was made");
 }

@@ -19,16 +19,20 @@ mod trust;
 mod why;
 mod worker;
 
-use crate::{context::Context, exit::CliError, output::Colour};
+use crate::{
+    context::Context,
+    exit::{CliError, Code},
+    output::Colour,
+};
 
 /// Builds, runs and keeps software that is WebAssembly all the way down
 ///
 /// Packages are derivations in Jsonnet; every compiler and every program built is a wasm module.
 /// Builds see nothing but their inputs, so the same sources give the same bytes on every machine.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 evaluation error, 4 not found, 10 too few have
-/// spoken, 11 disputed, 12 refused by the policy, 13 weak, forged or exposed key, 21 store damaged,
-/// 100 build failed, 101 build timed out, 102 hash mismatch, 104 not deterministic.
+/// Exit codes: 0 done, 1 failed or bad input, 2 wrong usage, 3 evaluation error, 4 not found, 10 too
+/// few have spoken, 11 disputed, 12 refused by the policy, 13 weak, forged or exposed key, 21 store
+/// damaged, 100 build failed, 101 build timed out, 102 hash mismatch, 104 not deterministic.
 #[derive(clap::Parser, Debug)]
 #[command(name = "assize", version, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -47,8 +51,8 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
     color: Colour,
 
-    /// Directory of the store [default: the user's data directory]
-    #[arg(long, global = true, env = "ASSIZE_HOME", value_name = "DIR")]
+    /// Directory of the store [default: $ASSIZE_HOME, or the user's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
 }
 
@@ -80,7 +84,15 @@ enum Command {
 }
 
 impl Cli {
-    pub(crate) fn run(self) -> ExitCode {
+    /// Runs what the command line says.
+    pub(crate) fn main() -> ExitCode {
+        match <Self as clap::Parser>::try_parse() {
+            Ok(cli) => cli.run(),
+            Err(error) => refuse(&error),
+        }
+    }
+
+    fn run(self) -> ExitCode {
         self.color.decide();
         if let Command::Worker(worker) = self.command {
             return worker.run();
@@ -92,6 +104,23 @@ impl Cli {
             Err(error) => error.report(json),
         }
     }
+}
+
+/// Says what is wrong with the command line, or the help that was asked for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // Behind `--` are the arguments of a program.
+    let json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    if !(json && error.use_stderr()) {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let what = lines.next().unwrap_or_default();
+    let mut usage = CliError::new(Code::Usage, what.strip_prefix("error: ").unwrap_or(what));
+    for line in lines.filter(|line| !line.starts_with("For more information")) {
+        usage = usage.detail(line);
+    }
+    usage.hint("every command explains itself with `--help`").report(true)
 }
 
 fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
@@ -110,7 +139,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
         Command::Nar(command) => command.run(context),
         Command::Doctor(command) => command.run(context),
         Command::Completions(command) => command.run(),
-        Command::Man(command) => command.run(),
+        Command::Man(command) => command.run(context),
         Command::Worker(worker) => Ok(worker.run()),
     }
 }

@@ -52,7 +52,9 @@ impl Context {
     pub(crate) fn new(home: Option<PathBuf>, json: bool, quiet: bool) -> Result<Self, CliError> {
         let strategy = etcetera::choose_base_strategy()
             .map_err(|e| CliError::of(Code::Failed, &e).hint("set HOME, or name a directory with --home"))?;
-        let home = match home {
+        // Not read by clap, whose usage line would then show `--home` as if it were required.
+        let named = || std::env::var_os("ASSIZE_HOME").filter(|h| !h.is_empty()).map(PathBuf::from);
+        let home = match home.or_else(named) {
             Some(home) => std::path::absolute(home)?,
             None => strategy.data_dir().join("assize"),
         };
@@ -117,7 +119,7 @@ impl Context {
         let missing = |path: &Path| {
             let path = path.to_owned();
             move |e: std::io::Error| {
-                CliError::new(Code::NotFound, format!("cannot read `{}`: {e}", path.display()))
+                CliError::unreadable(&path, &e)
                     .hint("name a Jsonnet file, or a directory with a `build.jsonnet`, with -f")
             }
         };
@@ -137,7 +139,8 @@ impl Context {
         let request = Request {
             root: root.clone(),
             file: relative.to_owned(),
-            attribute: attribute.filter(|a| !a.is_empty()).map(str::to_owned),
+            // The file's own value is called `.`, here and in what is said of it.
+            attribute: attribute.filter(|a| !matches!(*a, "" | ".")).map(str::to_owned),
             mode,
         };
         let trace =
@@ -212,12 +215,22 @@ impl Context {
     /// Makes the outputs of what was evaluated exist. What failed is an error, the first one at
     /// length, and the others were reported as they happened.
     pub(crate) fn realise(&self, realiser: &Realiser, evaluation: &Evaluation) -> Result<Realised, CliError> {
+        match self.realise_some(realiser, evaluation)? {
+            (realised, None) => Ok(realised),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// The same, but for what succeeds beside a failure.
+    pub(crate) fn realise_some(
+        &self,
+        realiser: &Realiser,
+        evaluation: &Evaluation,
+    ) -> Result<(Realised, Option<CliError>), CliError> {
         let roots: BTreeSet<DerivationId> = evaluation.roots.iter().map(|root| root.derivation).collect();
         let realised = self.block_on(realiser.realise(&evaluation.derivations, &roots))??;
-        match realised.failed.first() {
-            Some(failed) => Err(exit::of_failed(failed)),
-            None => Ok(realised),
-        }
+        let error = realised.failed.first().map(exit::of_failed);
+        Ok((realised, error))
     }
 
     /// Runs something asynchronous until it is done, or until Ctrl-C.

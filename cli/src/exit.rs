@@ -1,10 +1,13 @@
 //! From a result to an exit code, with the cause and the one safe next command.
 
-use std::{error::Error, fmt, process::ExitCode};
+use std::{error::Error, fmt, io, path::Path, process::ExitCode};
 
 use crate::output::{self, Style};
 
 /// Exit codes, as listed in `assize help`.
+///
+/// A file that is not what it must be is [`Code::Failed`]; only where a hash was given and is that of
+/// other bytes it is [`Code::HashMismatch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Code {
@@ -59,6 +62,19 @@ impl CliError {
             cause = error.source();
         }
         self
+    }
+
+    /// A file that cannot be read: not found if there is none.
+    pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Self {
+        let code = match error.kind() {
+            io::ErrorKind::NotFound => Code::NotFound,
+            _ => Code::Failed,
+        };
+        let this = Self::new(code, format!("cannot read `{}`: {error}", path.display()));
+        match code {
+            Code::NotFound => this.hint("is the path spelled right? It is relative to the working directory"),
+            _ => this,
+        }
     }
 
     pub(crate) fn detail(mut self, line: impl Into<String>) -> Self {
@@ -215,7 +231,9 @@ impl From<node::attest::AttestError> for CliError {
 impl From<node::eval::EvalError> for CliError {
     fn from(error: node::eval::EvalError) -> Self {
         let code = match *error.fault {
-            node::eval::Fault::MissingAttribute { .. } => Code::NotFound,
+            node::eval::Fault::MissingAttribute { .. } | node::eval::Fault::NoDerivations { .. } => {
+                Code::NotFound
+            }
             _ => Code::Evaluation,
         };
         let mut this = Self::new(code, &error);

@@ -18,9 +18,6 @@ mod progress;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    let cli = commands::Cli::parse();
-    cli.run()
+    commands::Cli::main()
 }

@@ -27,7 +27,7 @@ pub(crate) struct Building {
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "assize-failed")]
     pub(crate) keep_failed: Option<PathBuf>,
 
-    /// After a failure, go on with what does not need what failed
+    /// After a failure, go on with what does not need what failed, and print what succeeded
     #[arg(short, long)]
     pub(crate) keep_going: bool,
 
@@ -60,7 +60,7 @@ impl Building {
 /// output: its hash, and which output it is. Without ATTR, everything in the file.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Build {
-    /// Attributes to build, as in `lua` or `libs.zlib`
+    /// Attributes to build, as in `lua` or `libs.zlib`; `.` is the file's own value
     #[arg(value_name = "ATTR")]
     attributes: Vec<String>,
 
@@ -116,18 +116,27 @@ impl Build {
         }
         let times = self.check.unwrap_or(1);
         let again = self.rebuild || self.check.is_some();
-        let mut realised = None;
+        let mut outputs = Vec::new();
         for _ in 0..times {
             let how = self.building.how(context, again)?;
             let display = Display::new(title.clone(), context.quiet, context.json);
             let realiser = context.realiser(&store, how, display.observer());
-            realised = Some(context.realise(&realiser, &evaluation)?);
+            let (realised, error) = context.realise_some(&realiser, &evaluation)?;
+            drop(display);
+            outputs = wanted(&evaluation, &realised);
+            if let Some(error) = error {
+                if self.building.keep_going {
+                    print(context, &outputs)?;
+                }
+                return Err(error);
+            }
         }
-        let Some(realised) = realised else { return Ok(ExitCode::SUCCESS) };
         if let Some(n) = self.check {
             context.tell(&format!("{} {n} builds, the same outputs", Style::Good.paint("✔")));
         }
-        let outputs = wanted(&evaluation, &realised);
+        if again {
+            outputs.iter_mut().for_each(|output| output.checked = Some(times));
+        }
         if let Some(name) = &self.pin {
             let nars = outputs.iter().map(|output| output.nar).collect();
             store.pin(name, &nars)?;
@@ -202,6 +211,9 @@ pub(crate) struct Wanted {
     size: u64,
     action: String,
     derivation: String,
+    /// How many executions gave this, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<u16>,
 }
 
 impl Wanted {
@@ -232,6 +244,7 @@ pub(crate) fn wanted(evaluation: &Evaluation, realised: &Realised) -> Vec<Wanted
                 size: output.size,
                 action: action.to_string(),
                 derivation: root.derivation.to_string(),
+                checked: None,
             });
         }
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::CommandFactory as _;
 
 use super::Cli;
-use crate::{exit::CliError, output};
+use crate::{context::Context, exit::CliError, output};
 
 /// Print completions for a shell
 #[derive(clap::Args, Debug)]
@@ -32,11 +32,17 @@ pub(crate) struct Man {
 }
 
 impl Man {
-    pub(crate) fn run(self) -> Result<ExitCode, CliError> {
+    pub(crate) fn run(self, context: &Context) -> Result<ExitCode, CliError> {
         match self.directory {
             Some(directory) => {
                 std::fs::create_dir_all(&directory)?;
                 clap_mangen::generate_to(Cli::command(), &directory)?;
+                if context.json {
+                    output::json(
+                        "man",
+                        &serde_json::json!({ "directory": directory.display().to_string() }),
+                    )?;
+                }
             }
             None => {
                 let mut text = Vec::new();

@@ -1,8 +1,10 @@
 //! `nar`: archives as files, without a store.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, BufWriter, Write as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,6 +13,7 @@ use protocol::{
     id::NarHash,
     nar::{Index, Node, NodeId},
 };
+use store::PackError;
 
 use crate::{
     context::Context,
@@ -46,18 +49,18 @@ pub(crate) enum NarCommand {
     /// List what is in an archive
     Ls {
         /// Archive, `nar:…` of the store, or `-` for stdin
-        archive: String,
+        archive: OsString,
         /// Path in the archive
         #[arg(default_value = "")]
-        path: String,
+        path: OsString,
     },
     /// Print a file of an archive
     Cat {
         /// Archive, `nar:…` of the store, or `-` for stdin
-        archive: String,
+        archive: OsString,
         /// Path in the archive; of the root if the archive is of a single file
         #[arg(default_value = "")]
-        path: String,
+        path: OsString,
     },
 }
 
@@ -68,9 +71,19 @@ impl NarCommand {
             Self::Restore { archive, to } => {
                 let bytes = Bytes::read(&archive)?;
                 let index = bytes.index()?;
-                store::unpack(bytes.as_slice(), &index, &to).map_err(|e| {
+                let stats = store::unpack(bytes.as_slice(), &index, &to).map_err(|e| {
                     CliError::of(Code::Failed, &e).hint("name a path that does not exist yet")
                 })?;
+                if context.json {
+                    let data = serde_json::json!({
+                        "path": to.display().to_string(),
+                        "files": stats.files,
+                        "directories": stats.directories,
+                        "symlinks": stats.symlinks,
+                        "bytes": stats.bytes,
+                    });
+                    output::json("restore", &data)?;
+                }
             }
             Self::Hash { path, hex } => {
                 let mut hasher = store::HashingWriter::sink();
@@ -94,7 +107,12 @@ impl NarCommand {
                 let id = find(&index, &bytes, &path)?;
                 match (index.node_of(id), index.content(id, bytes.as_slice())) {
                     (Node::File { .. }, Some(content)) => output::raw(content)?,
-                    _ => return Err(CliError::new(Code::Failed, format!("`{path}` is not a file"))),
+                    _ => {
+                        let what = format!("`{}` is not a file", path.display());
+                        return Err(
+                            CliError::new(Code::Failed, what).hint("list what there is with `assize nar ls`")
+                        );
+                    }
                 }
             }
         }
@@ -103,7 +121,12 @@ impl NarCommand {
 }
 
 fn pack(path: &Path, to: impl io::Write) -> Result<(), CliError> {
-    store::pack(path, &[], to).map(drop).map_err(|e| CliError::of(Code::Failed, &e))
+    store::pack(path, &[], to).map(drop).map_err(|e| match &e {
+        PackError::Disk(disk) if disk.source.kind() == io::ErrorKind::NotFound => {
+            CliError::unreadable(&disk.path, &disk.source)
+        }
+        _ => CliError::of(Code::Failed, &e),
+    })
 }
 
 fn dump(path: &Path) -> Result<(), CliError> {
@@ -130,13 +153,11 @@ impl Bytes {
             io::Read::read_to_end(&mut File::open(path)?, &mut bytes)?;
             Ok::<_, io::Error>(bytes)
         };
-        read()
-            .map(Self::Read)
-            .map_err(|e| CliError::new(Code::NotFound, format!("cannot read `{}`: {e}", path.display())))
+        read().map(Self::Read).map_err(|e| CliError::unreadable(path, &e))
     }
 
-    fn named(context: &Context, name: &str) -> Result<Self, CliError> {
-        if name.starts_with("nar:") {
+    fn named(context: &Context, name: &OsStr) -> Result<Self, CliError> {
+        if let Some(name) = name.to_str().filter(|name| name.starts_with("nar:")) {
             let hash: NarHash =
                 name.parse().map_err(|e: protocol::id::IdError| CliError::of(Code::Usage, &e))?;
             return Ok(Self::Mapped(context.store()?.open_nar(&hash)?));
@@ -161,17 +182,18 @@ impl Bytes {
     }
 }
 
-fn find(index: &Index, bytes: &Bytes, path: &str) -> Result<NodeId, CliError> {
+fn find(index: &Index, bytes: &Bytes, path: &OsStr) -> Result<NodeId, CliError> {
     index.lookup(path.as_bytes(), bytes.as_slice()).ok_or_else(|| {
-        CliError::new(Code::NotFound, format!("there is no `{path}` in the archive"))
+        CliError::new(Code::NotFound, format!("there is no `{}` in the archive", path.display()))
             .hint("list what there is with `assize nar ls`")
     })
 }
 
-fn list(context: &Context, bytes: &Bytes, path: &str) -> Result<(), CliError> {
+fn list(context: &Context, bytes: &Bytes, path: &OsStr) -> Result<(), CliError> {
     let index = bytes.index()?;
     find(&index, bytes, path)?;
-    let path = path.trim_matches('/').as_bytes();
+    let parts: Vec<_> = path.as_bytes().split(|b| *b == b'/').filter(|part| !part.is_empty()).collect();
+    let path = &parts.join(&b'/')[..];
     let below = |entry: &[u8]| {
         path.is_empty() || entry == path || (entry.starts_with(path) && entry.get(path.len()) == Some(&b'/'))
     };

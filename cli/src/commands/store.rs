@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs::File, io, path::PathBuf, process::ExitCode,
 
 use node::eval::Mode;
 use protocol::id::{ActionId, NarHash};
-use store::{Area, GcOptions, Store};
+use store::{AdmitError, Area, GcOptions, ImportError, Store};
 
 use super::build::{Building, wanted};
 use crate::{
@@ -104,6 +104,9 @@ impl StoreCommand {
                     return Err(CliError::new(Code::NotFound, format!("there is no pin `{name}`"))
                         .hint("list them with `assize store pins`"));
                 }
+                if context.json {
+                    output::json("unpin", &serde_json::json!({ "name": name }))?;
+                }
             }
             Self::Pins => pins(context, &store)?,
             Self::Export { targets, project, output } => {
@@ -112,8 +115,12 @@ impl StoreCommand {
             }
             Self::Import { file } => import(context, &store, &file)?,
             Self::Reindex => {
-                for notice in store.reindex().map_err(|e| CliError::of(Code::StoreDamaged, &e))? {
-                    context.tell(&notice.to_string());
+                let notices = store.reindex().map_err(|e| CliError::of(Code::StoreDamaged, &e))?;
+                let notices: Vec<_> = notices.iter().map(ToString::to_string).collect();
+                if context.json {
+                    output::json("reindex", &serde_json::json!({ "notices": notices }))?;
+                } else {
+                    notices.iter().for_each(|notice| context.tell(notice));
                 }
             }
         }
@@ -323,13 +330,29 @@ fn export(
 
 fn import(context: &Context, store: &Store, file: &std::path::Path) -> Result<(), CliError> {
     let failed = |e: store::ImportError| {
-        CliError::of(Code::HashMismatch, &e).hint("get the file again; what was good of it is in the store")
+        let (code, hint) = match &e {
+            ImportError::ActionHash { .. } | ImportError::Nar { source: AdmitError::Hash { .. }, .. } => {
+                (Code::HashMismatch, "get the file again; what was good of it is in the store")
+            }
+            ImportError::Admit(e) | ImportError::Nar { source: e, .. } if !e.blames_sender() => {
+                (Code::Failed, "is there space on the disk of the store? `assize doctor` tells")
+            }
+            ImportError::Record(_) => {
+                (Code::Failed, "is there space on the disk of the store? `assize doctor` tells")
+            }
+            ImportError::Admit(_) => {
+                (Code::Failed, "name a file that `assize store export` or `assize nar dump` wrote")
+            }
+            ImportError::Foreign { .. } | ImportError::Action { .. } | ImportError::Nar { .. } => {
+                (Code::Failed, "make it anew with `assize store export`; what came before is in the store")
+            }
+        };
+        CliError::of(code, &e).hint(hint)
     };
     let imported = if file == std::path::Path::new("-") {
         store.import(io::stdin().lock(), IMPORT_BYTES).map_err(failed)?
     } else {
-        let open = File::open(file)
-            .map_err(|e| CliError::new(Code::NotFound, format!("cannot read `{}`: {e}", file.display())))?;
+        let open = File::open(file).map_err(|e| CliError::unreadable(file, &e))?;
         store.import(open, IMPORT_BYTES).map_err(failed)?
     };
     if context.json {

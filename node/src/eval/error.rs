@@ -191,6 +191,12 @@ pub enum Fault {
         /// What it is.
         found: String,
     },
+    /// There is nothing to build in the attribute.
+    #[error("`{attribute}` is an object without derivations in it")]
+    NoDerivations {
+        /// The path; `.` for the whole file.
+        attribute: String,
+    },
     /// A field that nobody reads: most likely a spelling mistake.
     #[error("{what}: unknown field `{field}`")]
     UnknownField {
@@ -354,6 +360,10 @@ impl Fault {
             Self::NotADerivation { .. } => {
                 Some("name an attribute that is a derivation; `assize eval` shows any value".into())
             }
+            Self::NoDerivations { .. } => Some(
+                "list what there is with `assize eval --list`; docs/jsonnet.md says how packages are written"
+                    .into(),
+            ),
             Self::SlowToParse { .. } | Self::Parse { .. } | Self::TooDeep { .. } => {
                 Some("look at that place, and at the comma or bracket before it".into())
             }

@@ -97,13 +97,11 @@ impl Run {
         self.collect(selected, path, &mut handles)?;
         if handles.is_empty() {
             self.at = path.clone();
-            let found = match selected {
-                Val::Obj(_) if handle::token(selected)?.is_none() => {
-                    "an object without derivations in it".into()
-                }
-                other => found(other),
-            };
-            return Err(self.session.fail(Fault::NotADerivation { attribute: whole_or(path), found }));
+            let attribute = whole_or(path);
+            return Err(self.session.fail(match selected {
+                Val::Obj(_) if handle::token(selected)?.is_none() => Fault::NoDerivations { attribute },
+                other => Fault::NotADerivation { attribute, found: found(other) },
+            }));
         }
         let mut roots = Vec::new();
         for (path, token) in handles {
