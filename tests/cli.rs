@@ -54,6 +54,75 @@ fn builds_once_and_the_same_everywhere() {
     assert_eq!(other.ok(["build", "a", "--check", "3", "-q"]).split(' ').next(), Some(nar.as_str()));
 }
 
+/// Another user, who has nothing in common with the first: not the home, the umask, the language, the
+/// time zone, the working directory, the modes of the sources; and, where that can be had, not the uid.
+#[test]
+fn two_users_get_the_same_hashes() {
+    use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
+    const NOBODY: u32 = 65_534;
+    let body =
+        "all: join('all', [write('a', '1'), write('b', '2')]), src: join('src', [assize.source('src')])";
+    let (one, other) = (sandbox(body), sandbox(body));
+    for sandbox in [&one, &other] {
+        sandbox.write("src/text", "Ä\n").write("src/deep/I", "i");
+    }
+    let args = |file: &str| ["build", "--json", "-q", "-f", file].map(str::to_owned);
+    let first: serde_json::Value = serde_json::from_str(&one.ok(args("."))).expect("JSON");
+
+    // Where everybody may enter: the program, a home, and somewhere to be.
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| place.path().join(name);
+    for name in ["", "home", "elsewhere"] {
+        fs::create_dir_all(at(name)).expect("a directory");
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).expect("permissions");
+    }
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_assize"));
+    fs::hard_link(program, at("assize"))
+        .or_else(|_| fs::copy(program, at("assize")).map(drop))
+        .expect("the program");
+    fs::set_permissions(other.project().join("src/text"), fs::Permissions::from_mode(0o600))
+        .expect("permissions");
+
+    let switch = |command: &mut std::process::Command| {
+        command.uid(NOBODY).gid(NOBODY);
+    };
+    let mut probe = std::process::Command::new(at("assize"));
+    switch(probe.arg("--version").stdout(std::process::Stdio::null()));
+    let can_switch = probe.status().is_ok_and(|status| status.success());
+    // The same in a shell, for its umask, which a process inherits.
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(at("assize"));
+    command
+        .args(args(other.project().to_str().expect("a path")))
+        .env_clear()
+        .current_dir(at("elsewhere"))
+        .envs([
+            ("PATH", "/usr/bin:/bin"),
+            ("LANG", "tr_TR.UTF-8"),
+            ("LC_ALL", "tr_TR.UTF-8"),
+            ("TZ", "Asia/Kathmandu"),
+            ("USER", "somebody"),
+        ]);
+    command.env("HOME", at("home"));
+    if can_switch {
+        let top = other.project().parent().expect("it is in a directory").to_owned();
+        let all = [top, place.path().to_owned()];
+        let given = std::process::Command::new("chown").args(["-R", "65534:65534"]).args(all).status();
+        assert!(given.expect("chown runs").success());
+        switch(&mut command);
+    } else {
+        println!("not tested: another uid, which only root can take on; all else is");
+    }
+    let said = tests::said(command);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let second: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!(first, second);
+    assert_eq!(first["data"].as_array().map(Vec::len), Some(2));
+    let store = at("home/.local/share/assize");
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&store).expect("a store of its own"));
+    assert_eq!(owner == NOBODY, can_switch, "the store belongs to {owner}");
+}
+
 #[test]
 fn only_what_changed_is_built_and_equal_outputs_stop_the_change() {
     let sandbox = sandbox("all: join('all', [write('a', '1'), write('b', '2')])");
