@@ -45,13 +45,48 @@ impl<T> Doing<T> for io::Result<T> {
 
 /// Makes the names in a directory durable.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), DiskError> {
-    File::open(path).and_then(|dir| dir.sync_all()).doing("sync", path)
+    #[cfg(test)]
+    crate::power::directory(path, false);
+    File::open(path).and_then(|dir| dir.sync_all()).doing("sync", path)?;
+    #[cfg(test)]
+    crate::power::directory(path, true);
+    Ok(())
 }
 
-/// Creates a directory and its parents, with this mode.
+/// Makes the content of a file durable, and all that is known of it.
+///
+/// All syncs of the store are these three: `power.rs` watches them.
+pub(crate) fn sync_file(file: &File) -> io::Result<()> {
+    #[cfg(test)]
+    crate::power::file(file, false);
+    file.sync_all()?;
+    #[cfg(test)]
+    crate::power::file(file, true);
+    Ok(())
+}
+
+/// Makes the content of a file durable, and its length.
+pub(crate) fn sync_content(file: &File) -> io::Result<()> {
+    #[cfg(test)]
+    crate::power::file(file, false);
+    file.sync_data()?;
+    #[cfg(test)]
+    crate::power::file(file, true);
+    Ok(())
+}
+
+/// Creates a directory and its parents, with this mode, durably: what is synced in a directory is lost
+/// with the directory's own name.
 pub(crate) fn create_dir(path: &Path, mode: u32) -> Result<(), DiskError> {
     use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new().recursive(true).mode(mode).create(path).doing("create", path)
+    let new: Vec<_> = path.ancestors().take_while(|at| !at.as_os_str().is_empty() && !at.is_dir()).collect();
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).doing("create", path)?;
+    let parent = |at: &&Path| match at.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new(".").to_owned(),
+        Some(parent) => parent.to_owned(),
+        None => Path::new("/").to_owned(),
+    };
+    new.iter().map(parent).try_for_each(|parent| sync_dir(&parent))
 }
 
 /// The entries of a directory with their names; none if it does not exist.

@@ -581,6 +581,10 @@ pub(crate) fn remove_torn_snapshots(dir: &Path) -> io::Result<usize> {
 
 /// Which boot of the machine this is; zeros if it does not say.
 fn boot_id() -> [u8; 16] {
+    #[cfg(test)]
+    if let Some(simulated) = crate::power::boot() {
+        return simulated;
+    }
     let read = || -> Option<[u8; 16]> {
         let mut text = String::new();
         let file = std::fs::File::open("/proc/sys/kernel/random/boot_id").ok()?;

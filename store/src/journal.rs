@@ -25,7 +25,7 @@ use std::{
 
 use self::frame::FRAME_BYTES;
 use crate::{
-    disk::{DiskError, Doing as _, sync_dir},
+    disk::{DiskError, Doing as _, sync_content, sync_dir},
     fact::Fact,
     index::Gist,
 };
@@ -303,7 +303,7 @@ impl Tail {
         let file = options.read(true).write(true).create(true).truncate(true).open(&path);
         let file = file.doing("create", &path)?;
         let head = frame::head(id, segment);
-        file.write_all_at(&head, 0).and_then(|()| file.sync_data()).doing("write", &path)?;
+        file.write_all_at(&head, 0).and_then(|()| sync_content(&file)).doing("write", &path)?;
         sync_dir(dir)?;
         Ok(Self::new(file, segment, head.len() as u32))
     }
@@ -327,7 +327,7 @@ impl Tail {
         if let Err(cause) = self.file.write_all_at(&bytes, u64::from(self.len)).doing("write", &path) {
             return Err(self.take_back(cause));
         }
-        if let Err(cause) = self.file.sync_data().doing("sync", &path) {
+        if let Err(cause) = sync_content(&self.file).doing("sync", &path) {
             // The unacknowledged is removed if that is possible, but nothing is written behind it.
             let _ = self.file.set_len(u64::from(self.len));
             self.broken = Some(cause.clone());

@@ -29,6 +29,8 @@ mod map;
 mod nars;
 mod open;
 mod pack;
+#[cfg(test)]
+mod power;
 mod unpack;
 mod usage;
 mod verify;

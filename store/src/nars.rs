@@ -19,7 +19,7 @@ use tempfile::NamedTempFile;
 
 use crate::{
     Store,
-    disk::{DiskError, Doing as _, sync_dir},
+    disk::{DiskError, Doing as _, sync_dir, sync_file},
     map::{self, Map},
 };
 
@@ -249,7 +249,7 @@ impl Store {
         }
         let path = file.path().to_owned();
         file.as_file().set_permissions(Permissions::from_mode(0o444)).doing("protect", &path)?;
-        file.as_file().sync_all().doing("sync", &path)?;
+        sync_file(file.as_file()).doing("sync", &path)?;
         let mut naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         file.persist(&to).map_err(|e| e.error).doing("rename to", &to)?;
         naming.iter_mut().for_each(|young| _ = young.insert(hash));

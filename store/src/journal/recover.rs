@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Notice,
-    disk::{self, DiskError, Doing as _, sync_dir},
+    disk::{self, DiskError, Doing as _, sync_dir, sync_file},
     fact::{FACT_BYTES, Fact},
     index::{Applied, Gist},
 };
@@ -184,7 +184,7 @@ pub(crate) fn tail(dir: &Path, id: [u8; 16], survey: &Survey) -> Result<Tail, Di
     let path = segment_path(dir, segment);
     let file = OpenOptions::new().read(true).write(true).open(&path).doing("open", &path)?;
     if survey.torn.is_some() {
-        file.set_len(end.into()).and_then(|()| file.sync_all()).doing("shorten", &path)?;
+        file.set_len(end.into()).and_then(|()| sync_file(&file)).doing("shorten", &path)?;
     }
     Ok(Tail::new(file, segment, end))
 }
@@ -232,7 +232,7 @@ pub(crate) fn rewrite(
     }
     let saved = disk::save_copy(&path, quarantine)?;
     let mut new = tempfile::NamedTempFile::new_in(tmp).doing("create a file in", tmp)?;
-    new.write_all(&good).and_then(|()| new.as_file().sync_all()).doing("write", new.path())?;
+    new.write_all(&good).and_then(|()| sync_file(new.as_file())).doing("write", new.path())?;
     new.persist(&path).map_err(|e| e.error).doing("replace", &path)?;
     sync_dir(dir)?;
     Ok(saved)
