@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! trust.json ─▶ roster ─┬───────────▶ policy ── View ──┐
-//! evidence ─▶ standing ─┴▶ ledger ── Claims ───────────┴▶ verdict
-//!                          ▲ records of one action
+//! evidence ─▶ standing ─┴▶ ledger ── Claims ───────────┴▶ verdict ─▶ resolve (a whole graph)
+//!                          ▲ records of one action                └▶ coalition (who could fool it)
 //! ```
 //!
 //! * [`limits`]: every limit, in one table.
@@ -12,6 +12,8 @@
 //! * [`ledger`]: from what is known of an action to at most one claim of each voter.
 //! * [`policy`]: how many of whom must agree.
 //! * [`verdict`]: whether outputs are accepted; the only place where that is decided.
+//! * [`resolve`]: a whole graph, by hashes alone.
+//! * [`coalition`]: who could make this machine accept what is wrong.
 //! * [`agreement`]: whether executions of one action agree, and if not, which sides there are.
 //!
 //! Pure on purpose: no I/O, no async, no clock, no randomness. Everything here compiles for
@@ -19,10 +21,12 @@
 #![forbid(unsafe_code)]
 
 pub mod agreement;
+pub mod coalition;
 pub mod date;
 pub mod ledger;
 pub mod limits;
 pub mod policy;
+pub mod resolve;
 pub mod roster;
 pub mod standing;
 mod suggest;

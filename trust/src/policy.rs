@@ -498,6 +498,11 @@ impl<'p> View<'p> {
     pub(crate) fn members(&self) -> &'p Members {
         &self.policy.members
     }
+
+    /// Equal for packages to which the same applies.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
 }
 
 /// Everybody whom rules may name.
