@@ -145,7 +145,7 @@ pub enum RosterError {
         name: Name,
     },
     /// Two attesters of one name.
-    #[error("there is a `{name}` already, with the key {first}; the other key is {second}")]
+    #[error("`{name}` is there already, with the key {first}; the other key is {second}")]
     NameTwice {
         /// The name.
         name: Name,

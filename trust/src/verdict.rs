@@ -42,11 +42,11 @@ pub enum Outcome {
         /// All of them.
         outputs: Outputs,
     },
-    /// Too few have spoken.
+    /// Too few agree, and more could.
     Pending,
     /// Several outputs are named, and that has to be settled first.
     Disputed,
-    /// Nobody whom the rule names has spoken.
+    /// Nobody whom the rule names has voted.
     Untrusted,
 }
 
@@ -67,7 +67,7 @@ pub struct Reasoning {
     pub sides: Vec<Side>,
     /// The rule, as it stands with the first side.
     pub rule: Node,
-    /// Who could bring the first side nearer by agreeing, and has not spoken; empty if accepted.
+    /// Who could bring the first side nearer by agreeing, and has no vote; empty if accepted.
     pub missing: Vec<Name>,
     /// Whether outputs are accepted although somebody names others, and the owner wants to know.
     pub alarm: bool,
@@ -171,7 +171,7 @@ pub fn judge(claims: &Claims, view: &View<'_>) -> Verdict {
             Outcome::Accepted { outputs: first.outputs.clone() }
         }
         (1.., _) => Outcome::Disputed,
-        (0, _) if !bench.named_has_spoken() => Outcome::Untrusted,
+        (0, _) if !bench.named_has_voted() => Outcome::Untrusted,
         (0, _) if sides.len() > 1 && !sides.iter().any(|side| bench.could_win(side)) => Outcome::Disputed,
         (0, _) => Outcome::Pending,
     };
@@ -267,7 +267,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn named_has_spoken(&self) -> bool {
+    fn named_has_voted(&self) -> bool {
         let named = self.view.rule().voters();
         named.into_iter().any(|name| self.can_vote(name) && self.claims.votes.contains_key(name))
     }
@@ -304,7 +304,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Who has not spoken, in the parts of a rule that are not met.
+/// Who has no vote and can have one, in the parts of a rule that are not met.
 fn collect_missing<'r>(rule: &'r Rule, node: &Node, missing: &mut BTreeSet<&'r Name>) {
     match (rule, &node.is) {
         _ if node.met => {}
@@ -342,7 +342,9 @@ impl fmt::Display for Verdict {
         match &self.outcome {
             Outcome::Accepted { .. } => {
                 let first = sides.first().map(voters).unwrap_or_default();
-                write!(f, "accepted: {first} agree ({})", rule.rule)?;
+                let verb =
+                    if sides.first().is_some_and(|side| side.votes.len() > 1) { "agree" } else { "says so" };
+                write!(f, "accepted: {first} {verb} ({})", rule.rule)?;
             }
             Outcome::Pending => {
                 write!(f, "pending: {}", rule.rule)?;
@@ -359,7 +361,7 @@ impl fmt::Display for Verdict {
                     write!(f, "{separator}{}", voters(side))?;
                 }
             }
-            Outcome::Untrusted => write!(f, "unknown: nobody whom the policy names has spoken")?,
+            Outcome::Untrusted => write!(f, "untrusted: nobody whom the rule names has voted")?,
         }
         if self.accepted().is_some() && sides.len() > 1 {
             let word = if self.reasoning.alarm { "ALARM, " } else { "" };
@@ -367,7 +369,7 @@ impl fmt::Display for Verdict {
             write!(f, "; {word}{} got something else", list(dissenters))?;
         }
         if !missing.is_empty() {
-            write!(f, "; not heard from {}", list(missing))?;
+            write!(f, "; no vote yet from {}", list(missing))?;
         }
         Ok(())
     }

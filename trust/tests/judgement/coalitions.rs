@@ -10,7 +10,7 @@ use trust::{
     verdict::Outcome,
 };
 
-use crate::support::{Case, Feed, NOW, equivocation, name, roster};
+use crate::support::{Case, Feed, NOW, cases, equivocation, name, roster};
 
 /// The smallest coalition, as `a b`; `-` if there is none.
 fn fools(people: &str, policy: Value) -> String {
@@ -170,7 +170,7 @@ fn blast_radius_of_a_key() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(1_000))]
 
     /// No smaller set of operators is enough, and this one is: every set is tried, by judging what
     /// they would say.

@@ -9,7 +9,7 @@ use trust::{
     roster::Roster,
 };
 
-use crate::support::{Case, NOW, digit, roster, short};
+use crate::support::{Case, NOW, cases, digit, roster, short};
 
 /// Somebody of the roster.
 #[derive(Debug, Clone)]
@@ -245,7 +245,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(10_000))]
 
     /// SPEC §14, §15: the judge says what the naive judge says, in whatever order and how often it
     /// hears it, and whatever strangers say.
@@ -297,7 +297,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2_000))]
 
     /// Once accepted, outputs stay accepted when one more agrees; and when one who agreed falls
     /// silent, nothing else is accepted instead.

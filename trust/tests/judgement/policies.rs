@@ -164,7 +164,7 @@ fn named_rules_groups_and_nesting() {
     let verdict = Case::new(PEOPLE, policy, "erin:1 dave:1 bob:1").judge();
     assert_eq!(verdict.reasoning.missing, ["alice", "carol"].map(name));
     let text = verdict.to_string();
-    assert_eq!(text, "pending: 2 of 2: core, friends, have 1; not heard from alice, carol");
+    assert_eq!(text, "pending: 2 of 2: core, friends, have 1; no vote yet from alice, carol");
     // A group behind `of` is its members; a group in a list is any of them.
     check(PEOPLE, rule(json!({ "atLeast": "all", "of": "friends" })), "alice:1", "pending");
     check(PEOPLE, rule(json!({ "atLeast": "all", "of": ["friends"] })), "alice:1", "accepted 1");

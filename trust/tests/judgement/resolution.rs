@@ -21,7 +21,7 @@ use trust::{
     standing::Standings,
 };
 
-use crate::support::{NOW, key, name, platform, roster, short};
+use crate::support::{NOW, cases, key, name, platform, roster, short};
 
 /// A graph, what people say of it, and what is here.
 #[derive(Default)]
@@ -384,7 +384,7 @@ fn long_chains_are_walked() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(cases(300))]
 
     /// However many lie and wherever: fewer than the threshold never make anything accepted that an
     /// honest machine would not get, and enough honest ones make everything accepted.

@@ -5,6 +5,7 @@ use std::{
     sync::Mutex,
 };
 
+use proptest::test_runner::Config as ProptestConfig;
 use protocol::{
     evidence::{Equivocation, Evidence, Revocation},
     feed::Head,
@@ -26,6 +27,14 @@ use trust::{
 
 /// The moment at which all cases are judged.
 pub(crate) const NOW: u64 = 1_800_000_000;
+
+/// How many cases a property is tried with, unless `PROPTEST_CASES` says otherwise.
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig { cases, ..ProptestConfig::default() },
+    }
+}
 
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
