@@ -172,7 +172,9 @@ pub fn judge(claims: &Claims, view: &View<'_>) -> Verdict {
         }
         (1.., _) => Outcome::Disputed,
         (0, _) if !bench.named_has_voted() => Outcome::Untrusted,
-        (0, _) if sides.len() > 1 && !sides.iter().any(|side| bench.could_win(side)) => Outcome::Disputed,
+        (0, _) if sides.len() > 1 && !sides.iter().any(|side| bench.could_be_accepted(side)) => {
+            Outcome::Disputed
+        }
         (0, _) => Outcome::Pending,
     };
     let accepted = matches!(outcome, Outcome::Accepted { .. });
@@ -259,12 +261,15 @@ impl<'a> Bench<'a> {
         self.can_vote(name) && !self.claims.votes.contains_key(name) && !self.claims.mute.contains_key(name)
     }
 
-    /// Whether a side would win if everybody agreed who has not spoken.
-    fn could_win(&self, side: &Side) -> bool {
-        self.view.rule().met(self.view.members(), &|name| {
-            let silent = self.silent(name).then_some(Agreement::Anywhere);
-            self.agrees(name, &side.outputs).or(silent)
-        })
+    /// Whether one of several sides would be accepted if everybody agreed who has no vote.
+    fn could_be_accepted(&self, side: &Side) -> bool {
+        let met = || {
+            self.view.rule().met(self.view.members(), &|name| {
+                let silent = self.silent(name).then_some(Agreement::Anywhere);
+                self.agrees(name, &side.outputs).or(silent)
+            })
+        };
+        self.view.dissent() != Dissent::Hold && met()
     }
 
     fn named_has_voted(&self) -> bool {

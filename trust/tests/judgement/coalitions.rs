@@ -160,7 +160,7 @@ fn blast_radius_of_a_key() {
     assert_eq!(radius(two("alarm"), "a", &says), "0: 1 pending pending");
     assert_eq!(
         radius(two("hold"), "a", &says),
-        "0: 1 pending pending; 1: 1 1 disputed; 2: 1 1 disputed",
+        "0: 1 pending disputed; 1: 1 1 disputed; 2: 1 1 disputed",
         "who can hold everything up is in everything"
     );
     assert_eq!(radius(json!({ "rule": "a" }), "a", &["a:1"]), "0: 1 untrusted ?");

@@ -221,7 +221,11 @@ impl World {
                 self.met(&self.rule, &by)
             })
         });
-        if digits.len() > 1 && !possible { "disputed".into() } else { "pending".into() }
+        if digits.len() > 1 && (self.dissent == "hold" || !possible) {
+            "disputed".into()
+        } else {
+            "pending".into()
+        }
     }
 
     fn roster(&self) -> Roster {
