@@ -6,6 +6,7 @@ mod attest;
 mod build;
 mod doctor;
 mod eval;
+mod fool;
 mod key;
 mod log;
 mod manual;
@@ -64,6 +65,7 @@ enum Command {
     Show(show::Show),
     Log(log::Log),
     Why(why::Why),
+    WhoCanFoolMe(fool::WhoCanFoolMe),
     #[command(subcommand)]
     Attest(attest::AttestCommand),
     #[command(subcommand)]
@@ -131,6 +133,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
         Command::Show(command) => command.run(context),
         Command::Log(command) => command.run(context),
         Command::Why(command) => command.run(context),
+        Command::WhoCanFoolMe(command) => command.run(context),
         Command::Attest(command) => command.run(context),
         Command::Trust(command) => command.run(context),
         Command::Policy(command) => command.run(context),

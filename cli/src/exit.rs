@@ -259,6 +259,19 @@ impl<E: Error + 'static> From<node::schedule::ScheduleError<E>> for CliError {
     }
 }
 
+impl From<trust::resolve::ResolveError<store::LookupError>> for CliError {
+    fn from(error: trust::resolve::ResolveError<store::LookupError>) -> Self {
+        use trust::resolve::ResolveError;
+        match error {
+            ResolveError::Known(error) => error.into(),
+            ResolveError::Dangling { .. }
+            | ResolveError::NoOutput { .. }
+            | ResolveError::TooMany
+            | ResolveError::Circle(_) => Self::of(Code::Evaluation, &error),
+        }
+    }
+}
+
 /// Characters shown of each line of a failed build's log.
 const TAIL_CHARACTERS: usize = 240;
 

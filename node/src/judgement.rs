@@ -2,18 +2,24 @@
 //! before [`trust::verdict::judge`]. Nothing is decided here.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use protocol::{id::ActionId, key::AttesterKey, name::Name};
+use protocol::{
+    derivation::Derivation,
+    id::{ActionId, DerivationId, NarHash},
+    key::AttesterKey,
+    name::Name,
+};
 use store::{LookupError, Realisation, Store};
 use trust::{
     ledger::{Claims, Execution, Record, Voters},
     policy::{Policy, PolicyError},
+    resolve::{Known, Resolution, ResolveError, resolve},
     roster::{Roster, RosterError},
     standing::Standings,
     verdict::{Verdict, judge},
@@ -187,9 +193,8 @@ impl Judgement {
     ///
     /// [`LookupError`].
     pub fn claims(&self, action: &ActionId, outputs: Option<&BTreeSet<Name>>) -> Result<Claims, LookupError> {
-        let said = self.store.claims(action)?;
-        let records: Vec<_> = said.iter().filter_map(Record::of).collect();
-        let own = self.store.realisation(action)?.map(|built| execution(&built));
+        let mut knowledge = Knowledge(&self.store);
+        let (records, own) = (knowledge.records(action)?, knowledge.execution(action)?);
         Ok(self.voters.claims(action, outputs, &records, own.as_ref()))
     }
 
@@ -200,6 +205,38 @@ impl Judgement {
     /// [`LookupError`].
     pub fn verdict(&self, action: &ActionId, package: &Name) -> Result<Verdict, LookupError> {
         Ok(judge(&self.claims(action, None)?, &self.policy.for_package(package)))
+    }
+
+    /// What a graph gives, by hashes alone, and what it would take to have it.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`].
+    pub fn resolve(
+        &self,
+        derivations: &BTreeMap<DerivationId, Derivation>,
+        roots: &BTreeSet<DerivationId>,
+    ) -> Result<Resolution, ResolveError<LookupError>> {
+        resolve(derivations, roots, &mut Knowledge(&self.store), &self.voters, &self.policy)
+    }
+}
+
+/// What the store knows, as [`trust::resolve`] asks for it.
+struct Knowledge<'s>(&'s Store);
+
+impl Known for Knowledge<'_> {
+    type Error = LookupError;
+
+    fn records(&mut self, action: &ActionId) -> Result<Vec<Record>, LookupError> {
+        Ok(self.0.claims(action)?.iter().filter_map(Record::of).collect())
+    }
+
+    fn execution(&mut self, action: &ActionId) -> Result<Option<Execution>, LookupError> {
+        Ok(self.0.realisation(action)?.map(|built| execution(&built)))
+    }
+
+    fn has(&mut self, nar: &NarHash) -> Result<bool, LookupError> {
+        Ok(self.0.contains(nar))
     }
 }
 

@@ -1,13 +1,15 @@
 //! `why`: explain a verdict.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
+use node::eval::Mode;
 use protocol::{id::ActionId, name::Name, output::Outputs};
 use serde_json::json;
 use store::Store;
 use trust::{
     ledger::{Mute, Why as Uncounted, WitnessState},
     policy::Because,
+    resolve::{By, Resolution, State},
     verdict::{Kind, Node, Outcome, Reasoning, Says, Side, Verdict, Vote},
 };
 
@@ -30,15 +32,42 @@ pub(crate) struct Why {
 
     #[command(flatten)]
     project: Project,
+
+    /// Say of everything that the attribute is built from what is known of it
+    #[arg(long)]
+    all: bool,
 }
 
 impl Why {
     pub(crate) fn run(self, context: &Context) -> Result<ExitCode, CliError> {
         let store = context.store()?;
-        let target = super::target::find(context, &store, &self.project, &self.target)?;
-        let action = target.known()?;
-        let package = package(&store, &action)?;
-        let verdict = context.judgement(&store, None)?.verdict(&action, &package)?;
+        let judgement = context.judgement(&store, None)?;
+        let (action, package) = if self.target.starts_with("act:") {
+            let action = super::target::find(context, &store, &self.project, &self.target)?.known()?;
+            (action, package(&store, &action)?)
+        } else {
+            let (_, evaluation) = context.evaluate(&self.project, Some(&self.target), Mode::Build)?;
+            let [only] = evaluation.roots.as_slice() else {
+                let what = format!("`{}` is {} derivations, not one", self.target, evaluation.roots.len());
+                return Err(
+                    CliError::new(Code::Usage, what).hint("list attributes with `assize eval --list`")
+                );
+            };
+            let resolution = judgement.resolve(&evaluation.derivations, &[only.derivation].into())?;
+            if self.all {
+                return all(context, &resolution);
+            }
+            // The root is behind all that it needs.
+            let root =
+                resolution.nodes.last().ok_or_else(|| CliError::new(Code::NotFound, "nothing there"))?;
+            match &root.state {
+                State::Accepted { action, .. } | State::Execute { action, .. } => {
+                    (*action, root.name.clone())
+                }
+                State::Blocked { .. } => return all(context, &resolution),
+            }
+        };
+        let verdict = judgement.verdict(&action, &package)?;
         if context.json {
             let data = json!({ "action": action.to_string(), "package": package, "verdict": verdict });
             output::json("why", &data)?;
@@ -47,6 +76,46 @@ impl Why {
         }
         Ok(code(&verdict.outcome))
     }
+}
+
+/// Says of each derivation what is known of it, and what it would take to have the root.
+fn all(context: &Context, resolution: &Resolution) -> Result<ExitCode, CliError> {
+    if context.json {
+        output::json("resolution", resolution)?;
+    }
+    let names: BTreeMap<_, _> = resolution.nodes.iter().map(|node| (node.derivation, &node.name)).collect();
+    let (mut execute, mut code) = (0, ExitCode::SUCCESS);
+    for node in &resolution.nodes {
+        let todo = if node.fetch { "fetch" } else { "build" };
+        let line = match &node.state {
+            State::Accepted { by: By::Here, .. } => {
+                format!("{}  {}", Style::Good.paint("built here"), node.name)
+            }
+            State::Accepted { by: By::Quorum, verdict, .. } => {
+                format!("{}  {}: {verdict}", Style::Good.paint("accepted"), node.name)
+            }
+            State::Execute { verdict, .. } => {
+                execute += 1;
+                code = self::code(&verdict.outcome);
+                format!("{}  {}: {verdict}", Style::Busy.paint(&format!("to {todo}")), node.name)
+            }
+            State::Blocked { on } => {
+                let on: Vec<_> =
+                    on.iter().take(5).filter_map(|id| names.get(id)).map(|n| n.as_str()).collect();
+                format!("{}  {}: waits for {}", Style::Dim.paint("to build"), node.name, on.join(", "))
+            }
+        };
+        if !context.json {
+            output::say(&line)?;
+        }
+    }
+    let bytes: u64 = resolution.download.values().sum();
+    context.tell(&format!(
+        "{execute} to execute now; {} archives, {}, would be downloaded",
+        resolution.download.len(),
+        output::bytes(bytes)
+    ));
+    Ok(code)
 }
 
 /// The exit code of a verdict.
