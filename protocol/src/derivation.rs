@@ -226,7 +226,7 @@ impl Derivation {
     }
 
     fn short(self) -> Result<Self, DerivationError> {
-        let found = self.to_bytes().len();
+        let found = encode::encoded_len(&self);
         if found > limits::DERIVATION_BYTES {
             return Err(DerivationError::TooLong { found });
         }
@@ -312,8 +312,29 @@ impl Derivation {
 
     /// Its id: the hash of its encoding.
     pub fn id(&self) -> DerivationId {
-        DerivationId::from_bytes(blake3::derive_key(CONTEXT, &self.to_bytes()))
+        self.identified().0
     }
+
+    /// Its id and its canonical encoding.
+    pub fn identified(&self) -> (DerivationId, Vec<u8>) {
+        let bytes = self.to_bytes();
+        (id_of(&bytes), bytes)
+    }
+
+    /// Reads a canonical encoding as [`Derivation::from_bytes`] does, and gives its id as well.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Derivation::from_bytes`].
+    pub fn identify(bytes: &[u8]) -> Result<(DerivationId, Self), DecodeError> {
+        let derivation = Self::from_bytes(bytes)?;
+        // What was accepted is what would be written, so it need not be written to be hashed.
+        Ok((id_of(bytes), derivation))
+    }
+}
+
+fn id_of(encoding: &[u8]) -> DerivationId {
+    DerivationId::from_bytes(blake3::derive_key(CONTEXT, encoding))
 }
 
 /// An input whose hash is not known yet.
@@ -369,7 +390,7 @@ impl Recipe {
         for (n, step) in self.steps.iter().enumerate() {
             for path in [Some(&step.run), step.stdin.as_ref()].into_iter().flatten() {
                 let Some((input, _)) = path.in_input() else { continue };
-                if !inputs.keys().any(|name| name.as_str() == input) {
+                if !inputs.contains_key(input) {
                     let (path, input) = (path.clone(), input.to_owned());
                     return Err(DerivationError::UnknownInput { step: n + 1, path, input });
                 }
@@ -399,7 +420,7 @@ impl Recipe {
         };
         let output = top.strip_prefix("out-").unwrap_or(top);
         let known = ["build", "tmp"].contains(&top)
-            || self.outputs.iter().any(|o| o.as_str() == output && o.output_mount()[1..] == *top);
+            || self.outputs.get(output).is_some_and(|o| o.output_mount()[1..] == *top);
         known && components.next().is_some()
     }
 }
@@ -582,6 +603,8 @@ mod tests {
         let derivation = Derivation::build(sample()).unwrap();
         let bytes = derivation.to_bytes();
         assert_eq!(Derivation::from_bytes(&bytes).unwrap(), derivation);
+        assert_eq!(derivation.identified(), (derivation.id(), bytes.clone()));
+        assert_eq!(Derivation::identify(&bytes).unwrap(), (derivation.id(), derivation));
         for cut in 0..bytes.len() {
             assert!(Derivation::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
         }

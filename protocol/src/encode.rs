@@ -2,9 +2,12 @@
 //!
 //! Structures are arrays in field order; lengths are definite; there are no maps, floats, tags or
 //! unknown fields. minicbor accepts more than that, so a decoder here reads, demands the end of the
-//! input, encodes again and compares: one value has one encoding.
+//! input, encodes again and compares: one value has one encoding. What is encoded again is compared
+//! piece by piece and kept nowhere.
 
-use minicbor::{Decode, Encode};
+use std::convert::Infallible;
+
+use minicbor::{Decode, Encode, encode::Write};
 
 /// Why bytes are not the canonical encoding of a value.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +41,16 @@ pub enum DecodeError {
 
 /// Encodes a value.
 pub fn to_bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    match minicbor::encode(value, &mut bytes) {
-        Ok(()) => bytes,
-        // Writing to a vector fails in no way, and no type of ours fails to encode.
-        Err(never) => unreachable!("encoding to memory failed: {never}"),
-    }
+    let mut bytes = Vec::with_capacity(encoded_len(value));
+    into_memory(minicbor::encode(value, &mut bytes));
+    bytes
+}
+
+/// How many bytes a value has when it is encoded.
+pub(crate) fn encoded_len<T: Encode<()>>(value: &T) -> usize {
+    let mut count = Count(0);
+    into_memory(minicbor::encode(value, &mut count));
+    count.0
 }
 
 /// Decodes a value from all of `bytes`, of which there may be at most `limit`.
@@ -65,13 +72,56 @@ pub fn from_bytes<'b, T: Decode<'b, ()> + Encode<()>>(
         let at = decoder.position();
         return Err(DecodeError::Trailing { at, rest: bytes.len() - at });
     }
-    let again = to_bytes(&value);
-    match bytes.iter().zip(&again).position(|(a, b)| a != b) {
-        Some(at) => Err(DecodeError::NotCanonical { at }),
-        None if again.len() != bytes.len() => {
-            Err(DecodeError::NotCanonical { at: again.len().min(bytes.len()) })
+    let mut again = Compare { expected: bytes, at: 0, differs: false };
+    into_memory(minicbor::encode(&value, &mut again));
+    if again.differs || again.at != bytes.len() {
+        return Err(DecodeError::NotCanonical { at: again.at });
+    }
+    Ok(value)
+}
+
+/// The result of writing to memory, which fails in no way; and no type of ours fails to encode.
+fn into_memory(result: Result<(), minicbor::encode::Error<Infallible>>) {
+    if let Err(never) = result {
+        unreachable!("encoding to memory failed: {never}");
+    }
+}
+
+/// Counts what is written.
+struct Count(usize);
+
+impl Write for Count {
+    type Error = Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.0 += bytes.len();
+        Ok(())
+    }
+}
+
+/// Compares what is written with what is expected.
+struct Compare<'b> {
+    expected: &'b [u8],
+    /// How many bytes were equal.
+    at: usize,
+    /// Whether the next one was not.
+    differs: bool,
+}
+
+impl Write for Compare<'_> {
+    type Error = Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        if !self.differs {
+            let rest = &self.expected[self.at..];
+            if rest.starts_with(bytes) {
+                self.at += bytes.len();
+            } else {
+                self.at += rest.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+                self.differs = true;
+            }
         }
-        None => Ok(value),
+        Ok(())
     }
 }
 
@@ -138,6 +188,9 @@ mod tests {
         assert_eq!(at(&[0x82, 0x18, 0x01, 0x61, b'a']), "byte 1: not the canonical form");
         assert_eq!(at(&[0x98, 0x02, 0x01, 0x61, b'a']), "byte 0: not the canonical form");
         assert_eq!(at(&[0x82, 0x01, 0x61, b'a', 0]), "byte 4: 1 bytes behind the end");
+        assert_eq!(at(&[0x9f, 0x01, 0x61, b'a', 0xff]), "not a valid encoding");
+        assert_eq!(at(&[0x82, 0x01, 0x7f, 0x61, b'a', 0xff]), "not a valid encoding");
+        assert_eq!(at(&[0x82, 0x01, 0x78, 0x01, b'a']), "byte 2: not the canonical form");
         assert_eq!(at(&[0x82, 0x01, 0x62, b'a']), "not a valid encoding");
         assert_eq!(from_bytes::<Pair>(&ok, 3).unwrap_err().to_string(), "4 bytes, but at most 3 are allowed");
     }

@@ -135,6 +135,13 @@ impl GuestPath {
     }
 }
 
+/// So that a set of names can be asked for a text; the two have the same order.
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 macro_rules! as_text {
     ($type:ident) => {
         impl fmt::Display for $type {
