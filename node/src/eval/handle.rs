@@ -20,8 +20,11 @@ use std::{
 };
 
 use jrsonnet_evaluator::{
-    Error, IStr, ObjValue, ObjValueBuilder, Result, ResultExt, Thunk, Val, parser::Span, val::ArrValue,
+    Error, IStr, ObjValue, ObjValueBuilder, Result, ResultExt, Thunk, Unbound, Val,
+    parser::{Span, Visibility},
+    val::ArrValue,
 };
+use jrsonnet_gcmodule::Trace;
 use protocol::{
     derivation::{Build, Derivation, DerivationError, Fetch, Input, Limits, Recipe, Step},
     glob::Glob,
@@ -34,7 +37,7 @@ use super::{
     error::Fault,
     json,
     native::{Opaque, lazy},
-    read::{Fields, name_of},
+    read::{Fields, found, name_of},
     session::Session,
 };
 
@@ -91,7 +94,7 @@ pub(super) struct Node {
     args: ObjValue,
     /// The call that made it.
     at: Option<Span>,
-    outputs: BTreeSet<Name>,
+    outputs: Rc<BTreeSet<Name>>,
     state: Cell<State>,
 }
 
@@ -99,6 +102,16 @@ pub(super) struct Node {
 enum Kind {
     Build,
     Fetch,
+}
+
+impl Kind {
+    /// What it is called, and the fields it has.
+    fn fields(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Build => ("derivation", BUILD),
+            Self::Fetch => ("fetch", FETCH),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -114,6 +127,12 @@ pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) exclude: Vec<Glob>,
     at: Option<Span>,
+    hash: Cell<Option<NarHash>>,
+}
+
+thread_local! {
+    /// [`TOKEN`] as the evaluator wants it: it is looked for in every object.
+    static TOKEN_FIELD: IStr = IStr::from(TOKEN);
 }
 
 /// What `val` stands for, if it is a handle.
@@ -121,10 +140,11 @@ pub(super) fn token(val: &Val) -> Result<Option<Token>> {
     let Val::Obj(object) = val else {
         return Ok(None);
     };
-    if !object.has_field_include_hidden(TOKEN.into()) {
+    let field = TOKEN_FIELD.with(IStr::clone);
+    if !object.has_field_include_hidden(field.clone()) {
         return Ok(None);
     }
-    Ok(object.get(TOKEN.into())?.as_ref().and_then(Opaque::reveal))
+    Ok(object.get(field)?.as_ref().and_then(Opaque::reveal))
 }
 
 /// Whether people should see a field of that name.
@@ -150,9 +170,8 @@ impl Token {
             Self::Source(_) => Ok(None),
             Self::Output(node, output) => Ok(Some((node, output.clone()))),
             Self::Derivation(node) => {
-                let mut outputs = node.outputs.iter();
-                let only = outputs.next().filter(|_| node.outputs.len() == 1);
-                match node.outputs.get(&Name::out()).or(only) {
+                let only = node.outputs.first().filter(|_| node.outputs.len() == 1);
+                match only.or_else(|| node.outputs.get("out")) {
                     Some(output) => Ok(Some((node, output.clone()))),
                     None => {
                         let names: Vec<&str> = node.outputs.iter().map(Name::as_str).collect();
@@ -176,15 +195,12 @@ impl Node {
 
     /// A text among its arguments that is for people only.
     pub(super) fn note(&self, session: &Session, field: &str) -> Result<Option<String>> {
-        self.fields(session)?.optional_text(field)
+        self.fields(session).optional_text(field)
     }
 
-    fn fields<'a>(&self, session: &'a Session) -> Result<Fields<'a>> {
-        let (what, known) = match self.kind {
-            Kind::Build => ("derivation", BUILD),
-            Kind::Fetch => ("fetch", FETCH),
-        };
-        Fields::new(session, what, self.args.clone(), known)
+    fn fields<'a>(&self, session: &'a Session) -> Fields<'a> {
+        let (what, known) = self.kind.fields();
+        Fields::checked(session, what, self.args.clone(), known)
     }
 
     /// Says in an error which derivation was needed.
@@ -208,35 +224,88 @@ pub(super) fn fetch(session: &Rc<Session>, at: Option<&Span>, args: ObjValue) ->
 }
 
 fn node(session: &Rc<Session>, kind: Kind, at: Option<&Span>, args: ObjValue) -> Result<Val> {
-    let out = BTreeSet::from([Name::out()]);
-    let state = Cell::new(State::Waiting);
-    let mut node = Node { kind, args, at: at.cloned(), outputs: out, state };
-    let fields = node.fields(session)?;
+    let (what, known) = kind.fields();
+    let fields = Fields::new(session, what, args.clone(), known)?;
     let outputs = match kind {
         Kind::Build => fields.names("outputs")?,
         Kind::Fetch => None,
     };
-    if let Some(outputs) = outputs {
-        if let Some(name) = outputs.iter().find(|name| RESERVED.contains(&name.as_str())) {
-            return Err(fields.rule("outputs", format!("no output may be called `{name}`")));
-        }
-        node.outputs = outputs;
+    if let Some(name) = outputs.iter().flatten().find(|name| RESERVED.contains(&name.as_str())) {
+        return Err(fields.rule("outputs", format!("no output may be called `{name}`")));
     }
-    Ok(derivation_handle(session, Rc::new(node)))
+    let base = session.base(outputs.unwrap_or_else(|| BTreeSet::from([Name::out()])), base);
+    let (at, outputs, state) = (at.cloned(), base.outputs, Cell::new(State::Waiting));
+    let node = Rc::new(Node { kind, args, at, outputs, state });
+    let mut handle = ObjValueBuilder::with_capacity(1);
+    handle.with_super(base.object);
+    handle.field(TOKEN_FIELD.with(IStr::clone)).hide().value(Opaque::hide(Token::Derivation(node)));
+    Ok(Val::Obj(handle.build()))
 }
 
-fn derivation_handle(session: &Rc<Session>, node: Rc<Node>) -> Val {
-    let mut handle = handle(session, Token::Derivation(node.clone()));
-    let names = node.outputs.iter().map(|name| Val::from(name.as_str()));
-    handle.field("outputs").hide().value(Val::Arr(ArrValue::eager(names.collect())));
-    for output in &node.outputs {
-        let (session, node, name) = (session.clone(), node.clone(), output.clone());
-        put(&mut handle, output.as_str(), lazy(move || Ok(output_handle(&session, &node, &name))));
+/// What the handles of all derivations with the same outputs have in common.
+#[derive(Clone)]
+pub(super) struct Base {
+    outputs: Rc<BTreeSet<Name>>,
+    /// What these handles extend: all of their fields but the token.
+    object: ObjValue,
+}
+
+fn base(session: &Rc<Session>, outputs: &BTreeSet<Name>) -> Base {
+    let mut base = ObjValueBuilder::new();
+    let names = outputs.iter().map(|name| Val::from(name.as_str()));
+    base.field("outputs").hide().value(Val::Arr(ArrValue::eager(names.collect())));
+    let mut put = |field: &str, visible: Visibility, make: Box<OfNode>| {
+        let field = base.field(IStr::from(field)).with_visibility(visible);
+        field.bindable(Derived { session: session.clone(), make }).expect("no output has a reserved name");
+    };
+    for output in outputs {
+        let name = output.clone();
+        let make = move |session: &Rc<Session>, node: Rc<Node>| {
+            // The token may have come from a handle with other outputs.
+            if !node.outputs.contains(&name) {
+                let (attribute, found) = (format!("{name}"), format!("no output of `{}`", node.called()));
+                return Err(session.fail(Fault::NotADerivation { attribute, found }));
+            }
+            Ok(output_handle(session, &node, &name))
+        };
+        put(output.as_str(), Visibility::Hidden, Box::new(make));
     }
-    let named = node.clone();
-    put(&mut handle, "name", lazy(move || Ok(named.args.get("name".into())?.unwrap_or_default())));
-    put_drv(session, &mut handle, &node);
-    Val::Obj(handle.build())
+    let name = |_: &Rc<Session>, node: Rc<Node>| Ok(node.args.get("name".into())?.unwrap_or_default());
+    put("name", Visibility::Hidden, Box::new(name));
+    let drv = |session: &Rc<Session>, node: Rc<Node>| Ok(resolve(session, &node)?.to_string().into());
+    put("drv", Visibility::Hidden, Box::new(drv));
+    let no_text = |session: &Rc<Session>, node| {
+        Err(session.fail(Fault::Text { what: Token::Derivation(node).described() }))
+    };
+    put(NO_TEXT, Visibility::Normal, Box::new(no_text));
+    Base { outputs: Rc::new(outputs.clone()), object: base.build() }
+}
+
+type OfNode = dyn Fn(&Rc<Session>, Rc<Node>) -> Result<Val>;
+
+/// A field that follows from the derivation for which the object that has it stands.
+#[derive(Trace)]
+struct Derived {
+    #[trace(skip)]
+    session: Rc<Session>,
+    #[trace(skip)]
+    make: Box<OfNode>,
+}
+
+impl Unbound for Derived {
+    type Bound = Val;
+
+    fn bind(&self, _: Option<ObjValue>, this: Option<ObjValue>) -> Result<Val> {
+        let this = this.map_or(Val::Null, Val::Obj);
+        match token(&this)? {
+            Some(Token::Derivation(node)) => (self.make)(&self.session, node),
+            // Somebody has put another value in its place.
+            Some(Token::Output(..) | Token::Source(_)) | None => {
+                let (attribute, found) = (TOKEN.into(), found(&this));
+                Err(self.session.fail(Fault::NotADerivation { attribute, found }))
+            }
+        }
+    }
 }
 
 fn output_handle(session: &Rc<Session>, node: &Rc<Node>, output: &Name) -> Val {
@@ -248,7 +317,7 @@ fn output_handle(session: &Rc<Session>, node: &Rc<Node>, output: &Name) -> Val {
 
 /// Makes the handle of files of the project.
 pub(super) fn source(session: &Rc<Session>, at: Option<&Span>, path: PathBuf, exclude: Vec<Glob>) -> Val {
-    let source = Rc::new(Source { path, exclude, at: at.cloned() });
+    let source = Rc::new(Source { path, exclude, at: at.cloned(), hash: Cell::new(None) });
     let mut handle = handle(session, Token::Source(source.clone()));
     handle.field("path").hide().value(source.path.to_string_lossy().into_owned());
     let session = session.clone();
@@ -277,11 +346,16 @@ fn put_drv(session: &Rc<Session>, handle: &mut ObjValueBuilder, node: &Rc<Node>)
 
 /// Hashes a source.
 pub(super) fn pack(session: &Session, source: &Source) -> Result<NarHash> {
+    if let Some(hash) = source.hash.get() {
+        return Ok(hash);
+    }
     let packed = session.pack(&source.path, &source.exclude).map_err(|fault| session.fail(fault));
-    match &source.at {
+    let hash = match &source.at {
         Some(at) => packed.with_description_src(at, || "source".to_owned()),
         None => packed,
-    }
+    }?;
+    source.hash.set(Some(hash));
+    Ok(hash)
 }
 
 /// A derivation whose fields were read and whose inputs are being resolved.
@@ -384,7 +458,7 @@ enum Begun {
 
 /// Reads the fields of a derivation, without resolving the inputs.
 fn begin(session: &Session, node: &Rc<Node>) -> Result<Begun> {
-    let fields = node.fields(session)?;
+    let fields = node.fields(session);
     if let Kind::Fetch = node.kind {
         let fetch = read_fetch(&fields)?;
         let name = fetch.name.clone();
@@ -395,15 +469,16 @@ fn begin(session: &Session, node: &Rc<Node>) -> Result<Begun> {
         steps: read_steps(&fields)?,
         env: fields.text_map("env")?,
         stdin: read_stdin(session, &fields)?,
-        outputs: node.outputs.clone(),
+        outputs: (*node.outputs).clone(),
         executable: fields.globs("executable")?.iter().map(ToString::to_string).collect(),
     };
     let mut build = Build { name, recipe, inputs: BTreeMap::new(), limits: read_limits(&fields)? };
     let mut inputs = Vec::new();
-    for (path, name, val) in fields.entries("inputs")? {
-        let name = Name::new(name).map_err(|e| fields.rule(&path, e))?;
-        let token = fields.handle(&path, &val)?;
-        match token.output().map_err(|why| fields.rule(&path, why))? {
+    for (field, val) in fields.entries("inputs")? {
+        let path = || format!("inputs.{field}");
+        let name = Name::new(&*field).map_err(|e| fields.rule(&path(), e))?;
+        let token = fields.handle(path, &val)?;
+        match token.output().map_err(|why| fields.rule(&path(), why))? {
             Some((node, output)) => inputs.push((name, node.clone(), output)),
             None => {
                 if let Token::Source(source) = &token {
@@ -421,7 +496,7 @@ fn register(
     made: std::result::Result<Derivation, DerivationError>,
 ) -> Result<DerivationId> {
     match made {
-        Ok(derivation) => Ok(session.register(derivation)),
+        Ok(derivation) => Ok(session.register(&derivation)),
         Err(error) => {
             let rule = chain(&error);
             Err(session.fail(Fault::Derivation { name: name.to_string(), rule }))

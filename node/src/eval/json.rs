@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use jrsonnet_evaluator::{Result, Val};
+use jrsonnet_evaluator::{IStr, Result, Val};
 
 use super::{
     attribute::Path,
@@ -25,7 +25,13 @@ struct Writer<'a> {
     /// Spaces for each level; none for everything on one line.
     indent: Option<usize>,
     out: String,
-    path: Path,
+    /// Where the value is that is being written.
+    path: Vec<Part>,
+}
+
+enum Part {
+    Field(IStr),
+    Element(usize),
 }
 
 /// The value as text, its fields in the order of their bytes.
@@ -35,15 +41,15 @@ pub(super) fn write(
     indent: Option<usize>,
     on_handle: OnHandle<'_>,
 ) -> Result<String> {
-    let mut writer = Writer { session, on_handle, indent, out: String::new(), path: Path::default() };
+    let mut writer = Writer { session, on_handle, indent, out: String::new(), path: Vec::new() };
     writer.value(val)?;
     Ok(writer.out)
 }
 
 impl Writer<'_> {
     fn value(&mut self, val: &Val) -> Result<()> {
-        if self.path.0.len() > DEPTH {
-            let found = self.path.0.len();
+        if self.path.len() > DEPTH {
+            let found = self.path.len();
             return Err(self.session.fail(Fault::TooDeep { what: "values".into(), found, limit: DEPTH }));
         }
         if let Some(token) = handle::token(val)? {
@@ -61,28 +67,32 @@ impl Writer<'_> {
             Val::Num(n) => write!(self.out, "{n}").expect("writing to a string"),
             Val::Str(text) => self.text(&text.clone().into_flat()),
             Val::Arr(array) => self.list('[', ']', array.iter().enumerate(), |this, (n, element)| {
-                this.inside(n.to_string(), &element?)
+                this.inside(Part::Element(n), &element?)
             })?,
             Val::Obj(object) => {
                 object.run_assertions()?;
                 self.list('{', '}', object.iter(), |this, (name, field)| {
                     this.text(&name);
                     this.colon();
-                    this.inside(name.to_string(), &field?)
+                    this.inside(Part::Field(name), &field?)
                 })?;
             }
             Val::Func(_) => {
-                let path = self.path.to_string();
+                let part = |part: &Part| match part {
+                    Part::Field(name) => name.to_string(),
+                    Part::Element(n) => n.to_string(),
+                };
+                let path = Path(self.path.iter().map(part).collect()).to_string();
                 return Err(self.session.fail(Fault::NotJson { path, found: found(val) }));
             }
         }
         Ok(())
     }
 
-    fn inside(&mut self, name: String, val: &Val) -> Result<()> {
-        self.path.0.push(name);
+    fn inside(&mut self, part: Part, val: &Val) -> Result<()> {
+        self.path.push(part);
         self.value(val)?;
-        self.path.0.pop();
+        self.path.pop();
         Ok(())
     }
 
@@ -114,7 +124,7 @@ impl Writer<'_> {
     fn line(&mut self, deeper: usize) {
         if let Some(indent) = self.indent {
             self.out.push('\n');
-            self.out.extend(std::iter::repeat_n(' ', indent * (self.path.0.len() + deeper)));
+            self.out.extend(std::iter::repeat_n(' ', indent * (self.path.len() + deeper)));
         }
     }
 
@@ -123,6 +133,12 @@ impl Writer<'_> {
     }
 
     fn text(&mut self, text: &str) {
-        self.out.push_str(&serde_json::Value::from(text).to_string());
+        if text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
+            self.out.push_str(&serde_json::Value::from(text).to_string());
+        } else {
+            self.out.push('"');
+            self.out.push_str(text);
+            self.out.push('"');
+        }
     }
 }

@@ -61,11 +61,20 @@ impl<'a> Fields<'a> {
         object: ObjValue,
         known: &[&str],
     ) -> Result<Self> {
-        let (kind, prefix) = (kind.into(), String::new());
-        let named = known.contains(&"name").then(|| object.clone());
-        let this = Self { session, kind, named, prefix, object };
+        let this = Self::checked(session, kind, object, known);
         this.only(known)?;
         Ok(this)
+    }
+
+    /// Takes an object that [`Fields::new`] has taken before, with the same `known`.
+    pub(super) fn checked(
+        session: &'a Session,
+        kind: impl Into<Cow<'a, str>>,
+        object: ObjValue,
+        known: &[&str],
+    ) -> Self {
+        let named = known.contains(&"name").then(|| object.clone());
+        Self { session, kind: kind.into(), named, prefix: String::new(), object }
     }
 
     /// The object in a field of this one, at `path` inside it.
@@ -89,6 +98,11 @@ impl<'a> Fields<'a> {
     }
 
     fn only(&self, known: &[&str]) -> Result<()> {
+        let unknown = &mut |_, _, field: IStr, _| !known.contains(&field.as_str());
+        if !self.object.enum_fields(Default::default(), unknown) {
+            return Ok(());
+        }
+        // Which one is named does not depend on the order in which an object keeps its fields.
         for field in self.object.fields_ex(true) {
             if !known.contains(&field.as_str()) {
                 return Err(self.session.fail(Fault::UnknownField {
@@ -126,8 +140,13 @@ impl<'a> Fields<'a> {
 
     /// The value of a field; `None` if it is left out or null.
     pub(super) fn optional(&self, field: &str) -> Result<Option<Val>> {
-        let val = self.object.get(IStr::from(field))?;
-        Ok(val.filter(|v| !matches!(v, Val::Null)))
+        let field = IStr::from(field);
+        // An object remembers whatever it is asked for, so it is not asked for what it does not have.
+        if !self.object.has_field_include_hidden(field.clone()) {
+            self.object.run_assertions()?;
+            return Ok(None);
+        }
+        Ok(self.object.get(field)?.filter(|v| !matches!(v, Val::Null)))
     }
 
     fn required(&self, field: &str) -> Result<Val> {
@@ -145,19 +164,19 @@ impl<'a> Fields<'a> {
         fields.iter().find(absent).map_or(Ok(()), |field| Err(self.missing(field)))
     }
 
-    fn text_of(&self, path: &str, val: &Val) -> Result<String> {
+    fn text_of(&self, path: impl Fn() -> String, val: &Val) -> Result<String> {
         match val {
             Val::Str(text) => Ok(text.clone().into_flat().to_string()),
-            other => Err(self.value(path, "a string", other)),
+            other => Err(self.value(&path(), "a string", other)),
         }
     }
 
     pub(super) fn text(&self, field: &str) -> Result<String> {
-        self.text_of(field, &self.required(field)?)
+        self.text_of(|| field.to_owned(), &self.required(field)?)
     }
 
     pub(super) fn optional_text(&self, field: &str) -> Result<Option<String>> {
-        self.optional(field)?.map(|val| self.text_of(field, &val)).transpose()
+        self.optional(field)?.map(|val| self.text_of(|| field.to_owned(), &val)).transpose()
     }
 
     pub(super) fn name(&self, field: &str) -> Result<Name> {
@@ -195,20 +214,25 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The elements of an array, each with its path; none if the field is left out.
-    pub(super) fn array(&self, field: &str) -> Result<Vec<(String, Val)>> {
+    /// What `read` makes of the elements of an array, of each with a way to tell its path; nothing if
+    /// the field is left out.
+    fn array<T>(
+        &self,
+        field: &str,
+        mut read: impl FnMut(&dyn Fn() -> String, Val) -> Result<T>,
+    ) -> Result<Vec<T>> {
         match self.optional(field)? {
             None => Ok(Vec::new()),
             Some(Val::Arr(array)) => {
                 let elements = array.iter().enumerate();
-                elements.map(|(n, val)| Ok((format!("{field}[{n}]"), val?))).collect()
+                elements.map(|(n, val)| read(&|| format!("{field}[{n}]"), val?)).collect()
             }
             Some(other) => Err(self.value(field, "an array", &other)),
         }
     }
 
     pub(super) fn texts(&self, field: &str) -> Result<Vec<String>> {
-        self.array(field)?.iter().map(|(path, val)| self.text_of(path, val)).collect()
+        self.array(field, |path, val| self.text_of(path, &val))
     }
 
     /// A set of names; `None` if the field is left out.
@@ -217,39 +241,39 @@ impl<'a> Fields<'a> {
             return Ok(None);
         }
         let mut names = BTreeSet::new();
-        for (path, val) in self.array(field)? {
-            let name = Name::new(self.text_of(&path, &val)?).map_err(|e| self.rule(&path, e))?;
+        self.array(field, |path, val| {
+            let name = Name::new(self.text_of(path, &val)?).map_err(|e| self.rule(&path(), e))?;
             if !names.insert(name) {
-                return Err(self.rule(&path, "the name is there twice"));
+                return Err(self.rule(&path(), "the name is there twice"));
             }
-        }
+            Ok(())
+        })?;
         Ok(Some(names))
     }
 
     pub(super) fn globs(&self, field: &str) -> Result<Vec<Glob>> {
-        let texts = self.texts(field)?.into_iter().enumerate();
-        texts.map(|(n, text)| Glob::new(text).map_err(|e| self.rule(&format!("{field}[{n}]"), e))).collect()
+        self.array(field, |path, val| Glob::new(self.text_of(path, &val)?).map_err(|e| self.rule(&path(), e)))
     }
 
-    /// The visible fields of an object, each with its path; none if the field is left out.
-    pub(super) fn entries(&self, field: &str) -> Result<Vec<(String, String, Val)>> {
+    /// The visible fields of an object; none if the field is left out.
+    pub(super) fn entries(&self, field: &str) -> Result<Vec<(IStr, Val)>> {
         let object = match self.optional(field)? {
             None => return Ok(Vec::new()),
             Some(Val::Obj(object)) => object,
             Some(other) => return Err(self.value(field, "an object", &other)),
         };
-        let entries = object.iter();
-        entries.map(|(name, val)| Ok((format!("{field}.{name}"), name.to_string(), val?))).collect()
+        object.iter().map(|(name, val)| Ok((name, val?))).collect()
     }
 
     pub(super) fn text_map(&self, field: &str) -> Result<BTreeMap<String, String>> {
         let entries = self.entries(field)?.into_iter();
-        entries.map(|(path, name, val)| Ok((name, self.text_of(&path, &val)?))).collect()
+        let text = |name: &IStr, val: &Val| self.text_of(|| format!("{field}.{name}"), val);
+        entries.map(|(name, val)| Ok((name.to_string(), text(&name, &val)?))).collect()
     }
 
     /// The objects of an array of objects.
     pub(super) fn objects(&self, field: &str, known: &[&str]) -> Result<Vec<Self>> {
-        self.array(field)?.iter().map(|(path, val)| self.inside(path, val, known)).collect()
+        self.array(field, |path, val| self.inside(&path(), &val, known))
     }
 
     /// The value of a field that is an object of any fields; `None` if it is left out.
@@ -267,8 +291,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The handle that `val` at `path` is.
-    pub(super) fn handle(&self, path: &str, val: &Val) -> Result<handle::Token> {
+    pub(super) fn handle(&self, path: impl Fn() -> String, val: &Val) -> Result<handle::Token> {
         let expected = "a derivation, one of its outputs, or a source";
-        handle::token(val)?.ok_or_else(|| self.value(path, expected, val))
+        handle::token(val)?.ok_or_else(|| self.value(&path(), expected, val))
     }
 }

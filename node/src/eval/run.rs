@@ -1,19 +1,9 @@
 //! One evaluation, in this process: from a file to the derivations that an attribute names.
 
-use std::{collections::BTreeSet, rc::Rc, sync::Arc};
-
-use jrsonnet_evaluator::{
-    Error, IStr, ObjValue, Result, State, Val,
-    parser::{BinaryOpType, Expr, FieldName, LocExpr, Member, ObjBody, ParserSettings, Source, parse},
-    stack::limit_stack_depth,
-};
-use protocol::{
-    derivation::{Input, Kind},
-    id::DerivationId,
-};
+use std::{rc::Rc, sync::Arc};
 
 use super::{
-    Attribute, Evaluation, Mode, Pack, Request, Root,
+    Attribute, Mode, Pack, Request, Root,
     attribute::Path,
     error::{At, EvalError, Fault, nearest},
     handle::{self, Token},
@@ -22,7 +12,13 @@ use super::{
     library::{self, Globals},
     nesting,
     read::found,
-    session::{CALLS, Session, Watch},
+    session::{CALLS, Made, Session, Watch},
+    wire::Outcome,
+};
+use jrsonnet_evaluator::{
+    Error, IStr, ObjValue, Result, State, Val,
+    parser::{BinaryOpType, Expr, FieldName, LocExpr, Member, ObjBody, ParserSettings, Source, parse},
+    stack::limit_stack_depth,
 };
 
 /// Objects inside each other that are searched for derivations.
@@ -31,13 +27,14 @@ const DEPTH: usize = 32;
 /// Attributes that an error lists.
 const KNOWN: usize = 50;
 
-/// Evaluates `request`.
+/// Evaluates `request`; `made` gets the derivations, each as soon as it is made, its inputs before it.
 pub(super) fn run(
     request: &Request,
     pack: Pack,
     watch: Arc<Watch>,
-) -> std::result::Result<Evaluation, EvalError> {
-    let session = Rc::new(Session::new(request.root.clone(), pack, watch));
+    made: Made,
+) -> std::result::Result<Outcome, EvalError> {
+    let session = Rc::new(Session::new(request.root.clone(), pack, watch, made));
     let _limit = limit_stack_depth(CALLS);
     let mut run = Run { session: session.clone(), at: Path::default() };
     run.request(request).map_err(|error| {
@@ -55,7 +52,7 @@ struct Run {
 }
 
 impl Run {
-    fn request(&mut self, request: &Request) -> Result<Evaluation> {
+    fn request(&mut self, request: &Request) -> Result<Outcome> {
         let path = match &request.attribute {
             Some(text) => Path::parse(text).map_err(|fault| self.session.fail(fault))?,
             None => Path::default(),
@@ -92,7 +89,7 @@ impl Run {
         Ok(val)
     }
 
-    fn build(&mut self, selected: &Val, path: &Path) -> Result<Evaluation> {
+    fn build(&mut self, selected: &Val, path: &Path) -> Result<Outcome> {
         let mut handles = Vec::new();
         self.collect(selected, path, &mut handles)?;
         if handles.is_empty() {
@@ -119,8 +116,7 @@ impl Run {
                 description: node.note(&self.session, "description")?,
             });
         }
-        let wanted = roots.iter().map(|root| root.derivation).collect();
-        Ok(Evaluation { roots, ..self.evaluation(wanted) })
+        Ok(Outcome { roots, sources: self.session.sources(), ..Outcome::default() })
     }
 
     /// The derivations in a value, with their paths: itself, or those in its visible fields.
@@ -150,7 +146,7 @@ impl Run {
         }
     }
 
-    fn json(&mut self, selected: &Val) -> Result<Evaluation> {
+    fn json(&mut self, selected: &Val) -> Result<Outcome> {
         let session = self.session.clone();
         let mut wanted = Vec::new();
         let text = json::write(&session, selected, Some(2), &mut |token| {
@@ -172,18 +168,18 @@ impl Run {
             }
             Ok(fields)
         })?;
-        Ok(Evaluation { json: Some(text), ..self.evaluation(wanted) })
+        Ok(Outcome { json: Some(text), wanted, sources: self.session.sources(), ..Outcome::default() })
     }
 
     /// The visible fields of an object, and what each is. A field that fails is an error there only.
-    fn list(&mut self, selected: &Val, path: &Path) -> Result<Evaluation> {
+    fn list(&mut self, selected: &Val, path: &Path) -> Result<Outcome> {
         let mut attributes = Vec::new();
         if let (None, Val::Obj(object)) = (handle::token(selected)?, selected) {
             for name in object.fields() {
                 attributes.push(self.attribute_of(object, &name, path));
             }
         }
-        Ok(Evaluation { attributes, ..Evaluation::default() })
+        Ok(Outcome { attributes, ..Outcome::default() })
     }
 
     fn attribute_of(&self, object: &ObjValue, name: &IStr, path: &Path) -> Attribute {
@@ -200,22 +196,6 @@ impl Run {
         };
         let (kind, description) = described().unwrap_or_else(|_: Error| ("error".into(), None));
         Attribute { path: path.join(name).to_string(), kind, description }
-    }
-
-    /// An answer with what `wanted` need, and nothing else.
-    fn evaluation(&self, wanted: Vec<DerivationId>) -> Evaluation {
-        let derivations = self.session.closure(wanted);
-        let mut hashes = BTreeSet::new();
-        for derivation in derivations.values() {
-            if let Kind::Build(build) = derivation.kind() {
-                hashes.extend(build.inputs.values().filter_map(|input| match input {
-                    Input::Nar(hash) => Some(*hash),
-                    Input::Output { .. } => None,
-                }));
-            }
-        }
-        let sources = self.session.sources(|hash| hashes.contains(hash));
-        Evaluation { derivations, sources, ..Evaluation::default() }
     }
 }
 

@@ -1,10 +1,11 @@
-//! What one evaluation keeps: the derivations made, the sources packed, and the errors on their
+//! What one evaluation keeps: which derivations were made, the sources packed, and the errors on their
 //! way through Jsonnet.
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -18,11 +19,13 @@ use protocol::{
     derivation::Derivation,
     glob::Glob,
     id::{DerivationId, NarHash},
+    name::Name,
 };
 
 use super::{
     Pack, SourceUse,
     error::{At, EvalError, Fault, clean},
+    handle::Base,
     imports::file_of,
 };
 
@@ -35,34 +38,54 @@ const FRAMES: usize = 20;
 /// What a message of ours begins with on its way through Jsonnet; the number of a failure follows.
 const MARK: char = '\u{1}';
 
+/// Takes a derivation.
+pub(super) type Made = Box<dyn FnMut(&[u8])>;
+
 /// The state of one evaluation.
 pub(super) struct Session {
     /// The project's root, canonical.
     pub(super) root: PathBuf,
     pub(super) watch: Arc<Watch>,
     pack: Pack,
-    derivations: RefCell<BTreeMap<DerivationId, Derivation>>,
+    /// Takes the canonical encoding of every derivation that is made.
+    made: RefCell<Made>,
+    known: RefCell<BTreeSet<DerivationId>>,
     sources: RefCell<BTreeMap<(PathBuf, Vec<Glob>), NarHash>>,
+    bases: RefCell<BTreeMap<BTreeSet<Name>, Base>>,
     failures: RefCell<Vec<(Option<At>, Fault)>>,
 }
 
 impl Session {
-    pub(super) fn new(root: PathBuf, pack: Pack, watch: Arc<Watch>) -> Self {
+    pub(super) fn new(root: PathBuf, pack: Pack, watch: Arc<Watch>, made: Made) -> Self {
         Self {
             root,
             watch,
             pack,
-            derivations: RefCell::default(),
+            made: RefCell::new(made),
+            known: RefCell::default(),
             sources: RefCell::default(),
+            bases: RefCell::default(),
             failures: RefCell::default(),
         }
     }
 
-    /// Keeps a derivation; equal ones are one.
-    pub(super) fn register(&self, derivation: Derivation) -> DerivationId {
-        let id = derivation.id();
-        self.derivations.borrow_mut().entry(id).or_insert(derivation);
+    /// Hands over a derivation; equal ones are one.
+    pub(super) fn register(&self, derivation: &Derivation) -> DerivationId {
+        let (id, encoding) = derivation.identified();
+        if self.known.borrow_mut().insert(id) {
+            self.made.borrow_mut()(&encoding);
+        }
         id
+    }
+
+    /// What the handles of derivations with these outputs extend, made by `make` if it is the first.
+    pub(super) fn base(
+        self: &Rc<Self>,
+        outputs: BTreeSet<Name>,
+        make: fn(&Rc<Self>, &BTreeSet<Name>) -> Base,
+    ) -> Base {
+        let base = |outputs: &BTreeSet<Name>| make(self, outputs);
+        self.bases.borrow_mut().entry(outputs).or_insert_with_key(base).clone()
     }
 
     /// Hashes the files below `path`, which is relative to the root, once.
@@ -79,34 +102,15 @@ impl Session {
         Ok(hash)
     }
 
-    /// The derivations that `roots` need, and themselves.
-    pub(super) fn closure(
-        &self,
-        roots: impl IntoIterator<Item = DerivationId>,
-    ) -> BTreeMap<DerivationId, Derivation> {
-        let all = self.derivations.borrow();
-        let mut queue: Vec<DerivationId> = roots.into_iter().collect();
-        let mut closure = BTreeMap::new();
-        while let Some(id) = queue.pop() {
-            let Some(derivation) = all.get(&id).filter(|_| !closure.contains_key(&id)) else {
-                continue;
-            };
-            queue.extend(derivation.dependencies());
-            closure.insert(id, derivation.clone());
-        }
-        closure
-    }
-
-    /// The sources among `hashes`.
-    pub(super) fn sources(&self, used: impl Fn(&NarHash) -> bool) -> Vec<SourceUse> {
+    /// The sources that were hashed.
+    pub(super) fn sources(&self) -> Vec<SourceUse> {
         let sources = self.sources.borrow();
-        let used = sources.iter().filter(|(_, hash)| used(hash));
-        used.map(|((path, exclude), hash)| SourceUse {
+        let used = sources.iter().map(|((path, exclude), hash)| SourceUse {
             path: path.clone(),
             exclude: exclude.iter().map(ToString::to_string).collect(),
             hash: *hash,
-        })
-        .collect()
+        });
+        used.collect()
     }
 
     /// An error that travels through Jsonnet; its place is the innermost call in the author's files.

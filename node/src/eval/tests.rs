@@ -1,4 +1,6 @@
-use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap, fs, io::Seek, os::unix::fs::symlink, path::PathBuf, sync::Arc, time::Instant,
+};
 
 use protocol::derivation::{Build, Input, Kind};
 
@@ -32,7 +34,7 @@ impl Project {
         let attribute = (!attribute.is_empty()).then(|| attribute.to_owned());
         let root = fs::canonicalize(&self.root).unwrap();
         let request = Request { root, file: "build.jsonnet".into(), attribute, mode };
-        run::run(&request, pack, Arc::new(Watch::default()))
+        evaluated(&request)
     }
 
     #[track_caller]
@@ -52,6 +54,18 @@ impl Project {
         assert_eq!(error.to_string(), expected, "{:#?}", error.trace);
         error
     }
+}
+
+/// Evaluates in this process; the answer goes the way of a worker's.
+fn evaluated(request: &Request) -> Result<Evaluation, EvalError> {
+    let mut file = tempfile::tempfile().unwrap();
+    let answer = Arc::new(wire::Answer::new(file.try_clone().unwrap(), u64::MAX));
+    let made = answer.clone();
+    let made = Box::new(move |encoding: &[u8]| made.derivation(encoding));
+    let result = run::run(request, pack, Arc::new(Watch::default()), made);
+    answer.end(result).unwrap();
+    file.rewind().unwrap();
+    wire::read(file)
 }
 
 /// Written on one line, so that the text of a test begins on line 2.
@@ -208,9 +222,18 @@ fn forged_handles() {
         "local d = assize.derivation({ name: 'd', steps: s });
          { copy: { [k]: d[k] for k in ['$assize', 'drv'] },
            drv: { drv:: d.drv, name:: 'd', outputs:: ['out'], out:: { drv:: d.drv, output:: 'out' } },
-           token: { '$assize': d.drv }, func: { '$assize': function() 1 } }",
+           token: { '$assize': d.drv }, func: { '$assize': function() 1 },
+           local two = assize.derivation({ name: 'two', steps: s, outputs: ['dev', 'out'] }),
+           mixed: two { '$assize':: d['$assize'] }, wrong: self.mixed.dev, lost: [(two { '$assize':: 1 }).drv] }",
     );
     assert_eq!(only(&project.build("copy")).name.as_str(), "d");
+    assert_eq!(only(&project.build("mixed")).name.as_str(), "d");
+    for (attribute, expected) in [
+        ("wrong", "`dev` is no output of `d`, not a derivation"),
+        ("lost", "`$assize` is an object, not a derivation"),
+    ] {
+        assert_eq!(project.run(attribute, Mode::Json).unwrap_err().fault.to_string(), expected);
+    }
     for forged in ["drv", "token", "func"] {
         let error = project.run(forged, Mode::Build).unwrap_err();
         let expected = format!("`{forged}` is an object without derivations in it");
@@ -430,7 +453,7 @@ fn sources() {
 fn imports() {
     let project = Project::new(&[
         ("build.jsonnet", "{ good: import 'a/../a/./b.libsonnet', str: importstr 'a/t', bin: importbin 'a/t',
-           abs: import '/etc/passwd',\n up: import '../x', link: import 'link', dir: import 'a', fifo: importstr 'fifo',
+           abs: import '/etc/passwd',\n up: import '../?', link: import 'link', dir: import 'a', fifo: importstr 'fifo',
            none: import 'none', big: importstr 'big', utf: importstr 'utf', deep: import 'a/deep', both: [importstr 'a/brackets', import 'a/brackets'],
            self_: (import 'build.jsonnet').good, cycle: import 'a/cycle', null_: importstr 'a\\u0000b' }"),
         ("a/b.libsonnet", "std.thisFile"),
@@ -458,7 +481,7 @@ fn imports() {
         "abs",
         "build.jsonnet:2:17: cannot import `/etc/passwd`: the path must be relative to the file that names it",
     );
-    fails("up", "build.jsonnet:3:6: cannot import `../x`: there is no such file");
+    fails("up", "build.jsonnet:3:6: cannot import `../?`: there is no such file");
     fails("link", "build.jsonnet:3:27: cannot import `link`: it is outside of the project");
     fails("dir", "build.jsonnet:3:47: cannot import `a`: it is a directory");
     fails("fifo", "build.jsonnet:3:65: cannot import `fifo`: it is not a regular file");
@@ -558,7 +581,7 @@ fn two_directories_give_the_same_ids() {
     }
     let root = fs::canonicalize(nested.root.join("deeper/and deeper")).unwrap();
     let request = Request { root, file: "build.jsonnet".into(), attribute: None, mode: Mode::Build };
-    let three = run::run(&request, pack, Arc::new(Watch::default())).unwrap();
+    let three = evaluated(&request).unwrap();
     assert_eq!(one.build(""), two.build(""));
     assert_eq!(one.build(""), three);
 }

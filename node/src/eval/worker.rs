@@ -5,11 +5,13 @@
 //! ```
 //!
 //! The evaluation has a thread of its own with a big stack. The other thread watches the parser,
-//! which can take exponential time, and writes the answer. Values are never dropped: the process
-//! ends instead, because dropping a deep value recurses.
+//! which can take exponential time. Values are never dropped: the process ends instead, because
+//! dropping a deep value recurses.
 
 use std::{
+    fs::File,
     io::{Read, Write},
+    os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -25,7 +27,7 @@ use super::{
     error::{At, EvalError, Fault, clean},
     run,
     session::Watch,
-    wire,
+    wire::Answer,
 };
 
 /// What the parent writes.
@@ -83,19 +85,18 @@ fn say(kind: char, text: &str) {
 /// `pack` hashes the archive of a source. Returns when the answer is written; then the process must
 /// end. Fails, with a code of 1, only if nobody takes the answer.
 pub fn worker(pack: Pack) -> ExitCode {
-    let (result, limit) = match order() {
-        Ok(order) => {
-            let limit = order.answer_bytes;
-            (evaluate(order, pack), limit)
-        }
-        Err(why) => (wire::encode(Err(Fault::Worker { why }.into()), u64::MAX), u64::MAX),
+    // Not by way of `Stdout`, which looks for the ends of lines.
+    let Ok(out) = std::io::stdout().as_fd().try_clone_to_owned().map(File::from) else {
+        return ExitCode::FAILURE;
     };
-    debug_assert!(result.len() as u64 <= limit.max(1 << 20));
-    let mut out = std::io::stdout().lock();
-    match out.write_all(&result).and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    let written = match order() {
+        Ok(order) => {
+            let answer = Answer::new(out, order.answer_bytes);
+            evaluate(order, pack, answer)
+        }
+        Err(why) => Answer::new(out, u64::MAX).end(Err(Fault::Worker { why }.into())),
+    };
+    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Reads the order and puts its limits on this process.
@@ -125,10 +126,10 @@ fn panicked(message: String) -> Fault {
     Fault::Panicked { message }
 }
 
-/// Evaluates on a thread with a big stack, while this one watches; returns the answer.
-fn evaluate(order: Order, pack: Pack) -> Vec<u8> {
+/// Evaluates on a thread with a big stack, while this one watches; the answer is written by either.
+fn evaluate(order: Order, pack: Pack, answer: Answer<File>) -> std::io::Result<()> {
     let watch = Arc::new(Watch::reporting());
-    let limit = order.answer_bytes;
+    let answer = Arc::new(answer);
     let (send, receive) = mpsc::sync_channel(1);
     let panic = Arc::new(Mutex::new(String::new()));
     let said = panic.clone();
@@ -138,36 +139,37 @@ fn evaluate(order: Order, pack: Pack) -> Vec<u8> {
         let file = info.location().map_or("", |l| l.file().rsplit('/').next().unwrap_or(""));
         *said.lock().unwrap_or_else(PoisonError::into_inner) = format!("{message} ({file}:{line})");
     }));
-    let watched = watch.clone();
+    let (watched, answered) = (watch.clone(), answer.clone());
     let spawned = thread::Builder::new().name("evaluation".into()).stack_size(STACK).spawn(move || {
-        let result = catch_unwind(AssertUnwindSafe(|| run::run(&order.request, pack, watched)));
+        let made = answered.clone();
+        let made = Box::new(move |encoding: &[u8]| made.derivation(encoding));
+        let result = catch_unwind(AssertUnwindSafe(|| run::run(&order.request, pack, watched, made)));
         let result = result.unwrap_or_else(|_| {
             let message = panic.lock().unwrap_or_else(PoisonError::into_inner).clone();
             Err(panicked(message).into())
         });
-        // The other thread waits for this answer unless it has given one of its own.
-        let _ = send.send(wire::encode(result, limit));
+        // The other thread waits for this unless it has ended the answer itself.
+        let _ = send.send(answered.end(result));
         // The end of this thread would drop what the evaluator keeps for it.
         loop {
             thread::park();
         }
     });
     if let Err(e) = spawned {
-        return wire::encode(Err(Fault::Worker { why: e.to_string() }.into()), limit);
+        return answer.end(Err(Fault::Worker { why: e.to_string() }.into()));
     }
     loop {
         match receive.recv_timeout(GLANCE) {
-            Ok(answer) => return answer,
+            Ok(written) => return written,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let fault = Fault::Panicked { message: "the evaluation ended without an answer".into() };
-                return wire::encode(Err(fault.into()), limit);
+                return answer.end(Err(fault.into()));
             }
         }
         if let Some(file) = watch.parsing_longer_than(PARSING) {
             let fault = Fault::SlowToParse { seconds: PARSING.as_secs() };
-            let error = EvalError { at: Some(At::file(file)), ..fault.into() };
-            return wire::encode(Err(error), limit);
+            return answer.end(Err(EvalError { at: Some(At::file(file)), ..fault.into() }));
         }
     }
 }
