@@ -147,7 +147,8 @@ fn cases() -> Vec<Case> {
         case("hidden by text block", format!("||| /**/\n  '\n||| + {}", "[".repeat(n)), syntax),
         case("hidden by comment", format!("/* [ */ {}", "[".repeat(n)), too_deep),
         case("hidden by string", format!("@'\\' + {}", "[".repeat(n)), too_deep),
-        case("most brackets allowed", nested("[", "1 1", "]", 12), |f| syntax(f) || slow(f)),
+        // Where it is wrong is known if the parser is fast enough.
+        anywhere("most brackets allowed", nested("[", "1 1", "]", 12), |f| syntax(f) || slow(f)),
         anywhere("backtracking", nested("[", "1 1", "]", 400), slow),
         anywhere("nested comprehensions", nested("[", "1", " for a in b]", 60), slow),
         case("wrong bracket", "{ a: [1, 2 }", syntax),
