@@ -239,13 +239,10 @@ impl Store {
     fn name(&self, file: NamedTempFile, hash: NarHash, size: u64) -> Result<(), DiskError> {
         let to = self.nar_path(&hash);
         let dir = to.parent().unwrap_or(&self.home.cas);
+        self.make_durable(dir)?;
         if self.touch(&to, hash, size)? {
             // Whoever named it may not have synced the directory yet.
             return sync_dir(dir);
-        }
-        if !dir.is_dir() {
-            fs::create_dir_all(dir).doing("create", dir)?;
-            sync_dir(&self.home.cas)?;
         }
         let path = file.path().to_owned();
         file.as_file().set_permissions(Permissions::from_mode(0o444)).doing("protect", &path)?;
@@ -255,6 +252,18 @@ impl Store {
         naming.iter_mut().for_each(|young| _ = young.insert(hash));
         drop(naming);
         sync_dir(dir)
+    }
+
+    /// Makes a directory of `cas/` and its name durable, once for each: that it exists does not say
+    /// so, because whoever made it may have been killed, or may not have come to syncing it yet.
+    fn make_durable(&self, dir: &Path) -> Result<(), DiskError> {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if !durable.contains(dir) {
+            fs::create_dir_all(dir).doing("create", dir)?;
+            sync_dir(&self.home.cas)?;
+            durable.insert(dir.to_owned());
+        }
+        Ok(())
     }
 
     /// Marks an archive that is here with the right size as admitted just now; false if it is not.

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     Home, Store,
-    disk::{self, DiskError, Doing as _, create_dir},
+    disk::{self, DiskError, Doing as _, create_dir, sync_dir},
     index::{Index, IndexError, remove_torn_snapshots},
     journal::{
         Journal, Placed,
@@ -193,6 +193,8 @@ impl Store {
         for dir in [&home.tmp, &home.quarantine] {
             create_dir(dir, 0o700)?;
         }
+        // Whoever made them may have been killed before they were durable.
+        sync_dir(&home.root)?;
         let mut notices = empty(&home.tmp)?;
         let (journal, index) = recover(&home, None, &mut notices)?;
         Ok(Self {
@@ -202,6 +204,7 @@ impl Store {
             journal,
             naming: Mutex::default(),
             heads: Mutex::default(),
+            durable: Mutex::default(),
             sweeping: Mutex::default(),
             _lock: lock,
         })
