@@ -119,15 +119,12 @@ pub enum WitnessRule {
 
 /// What must be so for outputs to be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
-    /// Who must agree.
-    pub rule: Rule,
-    /// What dissent does.
-    pub dissent: Dissent,
-    /// What is wanted of witnesses.
-    pub witness: WitnessRule,
+struct Terms {
+    rule: Rule,
+    dissent: Dissent,
+    witness: WitnessRule,
     /// The preset that the rule is of.
-    pub preset: Option<Preset>,
+    preset: Option<Preset>,
 }
 
 /// Somebody whom rules may name: an attester of the roster, or `self`.

@@ -471,3 +471,51 @@ fn hostile_nesting_is_bounded() {
     let error = compile(PEOPLE, rule(json!({ "atLeast": 1, "of": wide }))).unwrap_err();
     assert!(error.ends_with("more than 65536 rules, with names replaced by what they stand for"), "{error}");
 }
+
+/// What `--json` shows.
+#[test]
+fn verdicts_as_json() {
+    let policy = json!({
+        "rule": { "atLeast": 2, "of": "everyone", "distinct": ["arch", "operator"] },
+        "exemptions": [{ "package": "lua", "rule": { "atLeast": 2, "of": "friends", "distinct": "arch" }, "until": "2999-12-31", "why": "x" }],
+    });
+    let case = Case::new(PEOPLE, policy, "alice:1@x86_64 carol:2");
+    let verdict = serde_json::to_value(case.judge()).unwrap();
+    assert_eq!(verdict["outcome"], "pending");
+    let reasoning = &verdict["reasoning"];
+    assert_eq!(
+        reasoning["because"],
+        json!({ "exemption": { "package": "lua", "until": "2999-12-31", "why": "x" } })
+    );
+    assert_eq!(reasoning["preset"], Value::Null);
+    assert_eq!(reasoning["missing"], json!(["bob"]));
+    let rule = &reasoning["rule"];
+    assert_eq!(rule["rule"], "2 of the 2 of friends, with 2 different values of `arch`");
+    assert_eq!(rule["met"], false);
+    let is = &rule["is"]["atLeast"];
+    assert_eq!((&is["have"], &is["need"], &is["distinct"]), (&json!(1), &json!(2), &json!({ "arch": 1 })));
+    assert_eq!(is["of"][0], json!({ "rule": "alice", "met": true, "is": { "voter": { "says": "agrees" } } }));
+    assert_eq!(is["of"][1], json!({ "rule": "bob", "met": false, "is": { "voter": { "says": "nothing" } } }));
+    let side = &reasoning["sides"][0];
+    assert_eq!(side["votes"][0]["platform"]["arch"], "x86_64");
+    assert_eq!(side["votes"][0]["witness"], "absent");
+    assert_eq!(side["outputs"]["out"]["size"], 96);
+    let accepted = Case::new(PEOPLE, json!("one"), "alice:1").judge();
+    let value = serde_json::to_value(&accepted).unwrap();
+    let nar = value["outcome"]["accepted"]["outputs"]["out"]["nar"].as_str().unwrap();
+    assert_eq!(Ok(accepted.accepted().unwrap()[&name("out")].nar), nar.parse());
+    assert_eq!(value["reasoning"]["preset"], "one");
+}
+
+/// How the rule stands, for each voter.
+#[test]
+fn what_everybody_says() {
+    let policy = json!({ "rule": { "atLeast": 5, "of": ["a", "b", "c", "d", "e"] }, "witness": "present" });
+    let verdict = Case::new("a, b, c, d, e until=1", policy, "a:1+ b:1 c:2+").judge();
+    let value = serde_json::to_value(verdict).unwrap();
+    let of = value["reasoning"]["rule"]["is"]["atLeast"]["of"].as_array().unwrap();
+    let says: Vec<_> = of.iter().map(|node| &node["is"]["voter"]["says"]).collect();
+    let expired = json!({ "mute": { "expired": { "until": 1 } } });
+    assert_eq!(says, [&json!("agrees"), &json!("unproven"), &json!("differs"), &json!("nothing"), &expired]);
+    assert_eq!(value["reasoning"]["missing"], json!(["d"]));
+}

@@ -222,6 +222,9 @@ fn only_the_root_is_downloaded() {
     assert_eq!(resolution.download_bytes(), 206);
     assert_eq!(resolution.nodes.iter().filter(|node| node.root).count(), 1);
     assert_eq!(resolution.nodes.iter().filter(|node| node.fetch).count(), 1);
+    let value = serde_json::to_value(&resolution).unwrap();
+    assert_eq!(value["nodes"][0]["state"]["accepted"]["by"], "quorum");
+    assert_eq!(value["download"].as_object().unwrap().len(), 2);
     // Nor is what is here already.
     graph.here.extend(graph.download("app").keys().skip(1));
     assert_eq!(graph.resolve("app", TWO, two()).download.len(), 1);
