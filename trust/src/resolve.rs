@@ -25,7 +25,7 @@ use crate::{
     ledger::{Execution, Record, Voters},
     limits,
     policy::{Place, Policy},
-    verdict::{Outcome, Verdict, judge},
+    verdict::{Outcome, Verdict, Vote, judge},
 };
 
 /// What this machine knows.
@@ -363,6 +363,14 @@ impl State {
             Self::Accepted { outputs, .. } => Some(outputs),
             Self::Execute { .. } | Self::Blocked { .. } => None,
         }
+    }
+
+    /// Votes for other outputs than those that are accepted; for any, if none are.
+    ///
+    /// What was executed here is accepted whatever others got, so this is where their dissent is seen.
+    pub fn dissent(&self) -> impl Iterator<Item = &Vote> {
+        let sides = self.verdict().into_iter().flat_map(|verdict| &verdict.reasoning.sides);
+        sides.filter(|side| Some(&side.outputs) != self.outputs()).flat_map(|side| &side.votes)
     }
 
     /// What was decided about what is claimed; `None` if not even the action is known.

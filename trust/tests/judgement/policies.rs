@@ -519,3 +519,56 @@ fn what_everybody_says() {
     assert_eq!(says, [&json!("agrees"), &json!("unproven"), &json!("differs"), &json!("nothing"), &expired]);
     assert_eq!(value["reasoning"]["missing"], json!(["d"]));
 }
+
+/// Nobody helps by agreeing where enough agree already.
+#[test]
+fn only_who_is_wanted_is_missing() {
+    let policy = rule(json!({ "atLeast": "all", "of": ["friends", "carol"] }));
+    let verdict = Case::new(PEOPLE, policy, "alice:1").judge();
+    assert_eq!(verdict.reasoning.missing, [name("carol")]);
+}
+
+/// The judge passes over claims of those who have no vote, whoever made them claims.
+#[test]
+fn claims_of_nobody() {
+    let policy =
+        Policy::compile(&rule(json!({ "atLeast": 1, "of": ["a", "b"] })), &roster("a, b until=1"), NOW);
+    let policy = policy.unwrap();
+    let view = policy.for_package(&name("lua"));
+    let mut claims = Case::new("a, b, z", Value::Null, "a:1 b:2 z:3").claims();
+    let verdict = judge(&claims, &view);
+    assert_eq!((short(&verdict).as_str(), verdict.reasoning.sides.len()), ("accepted 1", 1));
+    claims.votes.remove(&name("a"));
+    assert_eq!(short(&judge(&claims, &view)), "untrusted");
+}
+
+/// A verdict in a line.
+#[test]
+fn verdicts_in_a_line() {
+    let line = |policy: Value, says: &str| Case::new("a, b, c", policy, says).judge().to_string();
+    let two = |dissent: &str| json!({ "rule": { "atLeast": 2, "of": ["a", "b", "c"] }, "dissent": dissent });
+    for (dissent, says, expected) in [
+        ("alarm", "a:1 b:1", "accepted: a, b agree (2 of 3: a, b, c)"),
+        ("alarm", "a:1 b:1 c:2", "accepted: a, b agree (2 of 3: a, b, c); ALARM, c got something else"),
+        ("ignore", "a:1 b:1 c:2", "accepted: a, b agree (2 of 3: a, b, c); c got something else"),
+        ("hold", "a:1 b:1 c:2", "disputed: a, b against c"),
+        ("alarm", "a:1", "pending: 2 of 3: a, b, c, have 1; no vote yet from b, c"),
+        ("alarm", "a:1 b:2", "pending: 2 of 3: a, b, c, have 1; no vote yet from c"),
+        ("alarm", "", "untrusted: nobody whom the rule names has voted; no vote yet from a, b, c"),
+    ] {
+        assert_eq!(line(two(dissent), says), expected);
+    }
+    assert_eq!(line(rule(json!("a")), "a:1"), "accepted: a says so (a)");
+    let distinct =
+        json!({ "rule": { "atLeast": 1, "of": [{ "atLeast": 2, "of": ["a", "b"], "distinct": "arch" }] } });
+    assert_eq!(line(distinct, "a:1 b:1"), "pending: 1 of 1, have 0");
+    let distinct = json!({ "rule": { "atLeast": 2, "of": ["a", "b"], "distinct": "arch" } });
+    assert_eq!(line(distinct, "a:1 b:1"), "pending: 2 of 2: a, b, with 2 different values of `arch`");
+    let many: Vec<_> = (0..10).map(|n| format!("p{n}")).collect();
+    let all = json!({ "rule": { "atLeast": "all", "of": many } });
+    let verdict = Case::new(&many.join(","), all, "").judge().to_string();
+    assert!(verdict.ends_with("no vote yet from p0, p1, p2, p3, p4, p5, p6, p7 and 2 more"), "{verdict}");
+    let eight = json!({ "rule": { "atLeast": "all", "of": many[..8] } });
+    let verdict = Case::new(&many.join(","), eight, "").judge().to_string();
+    assert!(verdict.ends_with("no vote yet from p0, p1, p2, p3, p4, p5, p6, p7"), "{verdict}");
+}

@@ -301,6 +301,9 @@ fn what_was_executed_here_is_believed() {
     let lib = resolution.nodes.iter().find(|node| node.name.as_str() == "lib").unwrap();
     assert!(lib.state.verdict().unwrap().reasoning.alarm, "the others got something else");
     assert_eq!(lib.state.outputs(), Some(&graph.honest("lib").1));
+    let dissent = |node: &Node| node.state.dissent().map(|vote| vote.voter.to_string()).collect::<Vec<_>>();
+    assert_eq!(dissent(lib), ["a", "b"]);
+    assert_eq!(dissent(resolution.nodes.last().unwrap()), [""; 0]);
     // But not what has other outputs than the action.
     let (action, _) = graph.honest("lib");
     graph.executed.get_mut(&action).unwrap().outputs.pop_first();
