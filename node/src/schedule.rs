@@ -386,6 +386,7 @@ mod tests {
     use protocol::{
         derivation::{Build, Limits, Recipe, Step},
         name::GuestPath,
+        output::Output,
     };
 
     use super::*;

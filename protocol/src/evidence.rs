@@ -68,10 +68,7 @@ impl Revocation {
 ///
 /// Either both have the same place, or one has the place behind the other and does not follow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Equivocation {
-    first: Signed,
-    second: Signed,
-}
+pub struct Equivocation(Box<[Signed; 2]>);
 
 /// Why two statements are no equivocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -111,19 +108,19 @@ impl Equivocation {
         let same_place = a.seq == b.seq && first.id() != second.id();
         let broken_chain = a.seq.checked_add(1) == Some(b.seq) && b.prev != first.id();
         match same_place || broken_chain {
-            true => Ok(Self { first, second }),
+            true => Ok(Self(Box::new([first, second]))),
             false => Err(NoEquivocation::Compatible { first: a.seq, second: b.seq }),
         }
     }
 
     /// Whose key.
     pub fn attester(&self) -> AttesterKey {
-        self.first.statement().attester
+        self.0[0].statement().attester
     }
 
     /// The statements: the earlier place first.
-    pub fn statements(&self) -> [&Signed; 2] {
-        [&self.first, &self.second]
+    pub fn statements(&self) -> &[Signed; 2] {
+        &self.0
     }
 }
 
@@ -146,7 +143,7 @@ pub enum UnverifiedEvidence {
     /// The end of a key.
     Revocation(Revocation),
     /// Two statements that are said to exclude each other.
-    Equivocation(Unverified, Unverified),
+    Equivocation(Box<[Unverified; 2]>),
 }
 
 /// Why evidence was refused.
@@ -191,7 +188,8 @@ impl UnverifiedEvidence {
                 revocation.verify()?;
                 Ok(Evidence::Revocation(revocation))
             }
-            Self::Equivocation(first, second) => {
+            Self::Equivocation(both) => {
+                let [first, second] = *both;
                 Ok(Evidence::Equivocation(Equivocation::new(first.verify()?, second.verify()?)?))
             }
         }
@@ -206,8 +204,8 @@ impl UnverifiedEvidence {
         match self {
             Self::Statement(statement) => Ok(Evidence::Statement(statement.assume_verified())),
             Self::Revocation(revocation) => Ok(Evidence::Revocation(revocation)),
-            Self::Equivocation(first, second) => {
-                let (first, second) = (first.assume_verified(), second.assume_verified());
+            Self::Equivocation(both) => {
+                let [first, second] = both.map(Unverified::assume_verified);
                 Ok(Evidence::Equivocation(Equivocation::new(first, second)?))
             }
         }
@@ -294,7 +292,9 @@ impl<C> Encode<C> for Evidence {
         match self {
             Self::Statement(statement) => encode_item(e, &[statement.bytes()]),
             Self::Revocation(revocation) => encode_revocation(e, revocation),
-            Self::Equivocation(equivocation) => encode_item(e, &equivocation.statements().map(Signed::bytes)),
+            Self::Equivocation(equivocation) => {
+                encode_item(e, &equivocation.statements().each_ref().map(Signed::bytes))
+            }
         }
     }
 }
@@ -304,7 +304,7 @@ impl<C> Encode<C> for UnverifiedEvidence {
         match self {
             Self::Statement(statement) => encode_item(e, &[statement.bytes()]),
             Self::Revocation(revocation) => encode_revocation(e, revocation),
-            Self::Equivocation(first, second) => encode_item(e, &[first.bytes(), second.bytes()]),
+            Self::Equivocation(both) => encode_item(e, &both.each_ref().map(Unverified::bytes)),
         }
     }
 }
@@ -340,7 +340,7 @@ impl<'b, C> minicbor::Decode<'b, C> for UnverifiedEvidence {
             }
             EQUIVOCATION => {
                 elements(at, len, 3)?;
-                Ok(Self::Equivocation(statement(d)?, statement(d)?))
+                Ok(Self::Equivocation(Box::new([statement(d)?, statement(d)?])))
             }
             other => Err(refuse(at, format!("unknown kind of evidence `{other}`"))),
         }

@@ -30,7 +30,7 @@ pub enum Kept {
     /// It was here.
     Known,
     /// It contradicts what is here: both are kept as a proof against their attester.
-    Equivocation(Box<Equivocation>),
+    Equivocation(Equivocation),
     /// It does not fit to what is here, and is not kept.
     Refused(FeedError),
 }
@@ -248,7 +248,7 @@ impl Batch<'_> {
             Some(known) => match Equivocation::new(known, signed) {
                 Ok(proof) => {
                     self.add_proof(Evidence::Equivocation(proof.clone()))?;
-                    Ok(Kept::Equivocation(Box::new(proof)))
+                    Ok(Kept::Equivocation(proof))
                 }
                 Err(_) => Ok(Kept::Refused(refused)),
             },

@@ -23,9 +23,10 @@ use protocol::{
     id::NarHash,
     name::Name,
     nar,
+    output::Output,
 };
 
-use crate::{Fact, Notice, Output, Realisation, Store};
+use crate::{Fact, Notice, Realisation, Store};
 
 thread_local! {
     static DISK: RefCell<Option<Disk>> = const { RefCell::new(None) };
@@ -235,6 +236,7 @@ fn one_thing(store: &Store, n: u32) {
         outputs: BTreeMap::from([(Name::out(), Output { nar, size: bytes.len() as u64 })]),
         finished: 1,
         millis: 1,
+        transcript: None,
     };
     store.record_all(&[Fact::Action(action), Fact::Built(built)]).unwrap();
     store.pin(&format!("pin {n}"), &BTreeSet::from([nar])).unwrap();

@@ -112,7 +112,7 @@ fn forks_are_kept_as_proofs() {
         panic!("not seen");
     };
     assert_eq!(proof.attester(), attester(1));
-    assert_eq!(store.bearing(&attester(1)).unwrap(), [Evidence::Equivocation((**proof).clone())]);
+    assert_eq!(store.bearing(&attester(1)).unwrap(), [Evidence::Equivocation(proof.clone())]);
     assert_eq!(of_feed(&store, 1), said);
     // Once is enough: a key that equivocates a million times costs one proof.
     for n in 10..20 {
