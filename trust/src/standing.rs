@@ -45,7 +45,7 @@ pub enum Against {
         /// The first place that does not count.
         since: u64,
     },
-    /// The key's feed ended before.
+    /// The key's feed ended there, or before.
     Ended {
         /// The place of the succession.
         at: u64,
@@ -114,10 +114,10 @@ impl Standing {
         if let Some(since) = self.revoked.filter(|since| *since <= seq) {
             return Some(Against::Revoked { since });
         }
-        // What the end of the feed is, is said by a statement that must count itself.
-        let ended = self.succession.filter(|ended| ended.at < seq)?;
-        let counts = self.revoked.is_none_or(|since| ended.at < since);
-        counts.then_some(Against::Ended { at: ended.at })
+        // Another statement at the place of the succession would be a fork. A revocation from before
+        // that place on was answered above.
+        let ended = self.succession.filter(|ended| ended.at <= seq)?;
+        Some(Against::Ended { at: ended.at })
     }
 
     /// The key to go on with; `None` if there is none, several are named, or the naming does not

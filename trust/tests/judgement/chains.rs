@@ -34,6 +34,11 @@ fn a_feed_ends_with_its_succession() {
     let case = Case::signed("a", json!(ONE), [&before, &succession, &behind]);
     assert_eq!(case.votes(), "a:1");
     assert!(case.reasons()["a"].contains(r#"{"against":{"ended":{"at":1}}}"#));
+    // Nor what he says in its place.
+    let mut thief = Feed::of("a");
+    let _ = thief.built(2, '1');
+    let beside = thief.built(1, '2');
+    assert_eq!(Case::signed("a", json!(ONE), [&succession, &beside]).votes(), "");
 }
 
 #[test]

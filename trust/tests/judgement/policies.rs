@@ -572,3 +572,33 @@ fn verdicts_in_a_line() {
     let verdict = Case::new(&many.join(","), eight, "").judge().to_string();
     assert!(verdict.ends_with("no vote yet from p0, p1, p2, p3, p4, p5, p6, p7"), "{verdict}");
 }
+
+/// What `assize policy show` has to go by.
+#[test]
+fn rules_can_be_looked_at() {
+    use trust::policy::{Attribute, Over, Rule};
+
+    let policy = json!({
+        "rules": { "core": { "atLeast": 2, "of": "everyone", "distinct": ["os", "arch"] } },
+        "rule": { "atLeast": 1, "of": ["core", "alice", "friends"] },
+    });
+    let policy = compile(PEOPLE, policy).unwrap();
+    let view = policy.for_package(&name("lua"));
+    assert_eq!(view.rule().to_string(), "1 of 3: core, alice, friends");
+    let Rule::AtLeast(any) = view.rule() else { panic!() };
+    assert_eq!((any.need(), any.over(), any.named()), (1, &Over::List, None));
+    let [Rule::AtLeast(core), Rule::Voter(alice), Rule::AtLeast(friends)] = any.of() else { panic!() };
+    assert_eq!(core.named(), Some(&name("core")));
+    assert_eq!(core.distinct().iter().copied().collect::<Vec<_>>(), [Attribute::Arch, Attribute::Os]);
+    assert_eq!((core.need(), core.over(), core.of().len()), (2, &Over::Everyone, 6));
+    let text =
+        "core: 2 of the 6 of everyone, with 2 different values of `arch`, with 2 different values of `os`";
+    assert_eq!(core.to_string(), text);
+    assert_eq!((alice, friends.over()), (&name("alice"), &Over::Group(name("friends"))));
+    assert_eq!(friends.to_string(), "1 of the 2 of friends");
+    assert_eq!(view.rule().voters().len(), 6);
+    // What has no name is only counted.
+    let nested = json!({ "atLeast": 1, "of": "friends", "distinct": "arch" });
+    let policy = compile(PEOPLE, rule(json!({ "atLeast": 1, "of": ["carol", nested] }))).unwrap();
+    assert_eq!(policy.for_package(&name("lua")).rule().to_string(), "1 of 2");
+}
