@@ -139,18 +139,19 @@ pub fn blast_radius<'a>(
     blasts
 }
 
-/// Outputs of the same names that nobody claims.
+/// Outputs like those that somebody claims, which nobody claims.
 fn unheard_of(claims: &Claims, like: &Outputs) -> Outputs {
     let mut outputs = like.clone();
-    let mut hash = [0; 32];
-    while claims.votes.values().any(|claim| claim.outputs == outputs) || outputs == *like {
-        for output in outputs.values_mut() {
-            *output = Output { nar: NarHash::from_bytes(hash), size: output.size };
+    // Of as many hashes as there are votes, and one more, one is new.
+    for n in 0..=claims.votes.len() as u64 {
+        if claims.votes.values().all(|claim| claim.outputs != outputs) {
+            break;
         }
-        // Among so many hashes as there are votes, and one more, one is new.
-        let next =
-            u64::from_le_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]]);
-        hash[..8].copy_from_slice(&next.wrapping_add(1).to_le_bytes());
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&n.to_le_bytes());
+        for Output { nar, .. } in outputs.values_mut() {
+            *nar = NarHash::from_bytes(hash);
+        }
     }
     outputs
 }
@@ -244,12 +245,12 @@ impl<'a> Search<'a> {
         }
         let class = chosen.len();
         // Not even as many of every other class as are left would be enough.
-        let rest = self.classes[class..].iter().map(|class| class.len().min(left));
-        let most: Vec<usize> = chosen.iter().copied().chain(rest).collect();
+        let rest: Vec<usize> = self.classes[class..].iter().map(|class| class.len().min(left)).collect();
+        let most = [chosen.as_slice(), &rest].concat();
         if !self.met(&most) {
             return Found::Nothing;
         }
-        if most.iter().sum::<usize>() == chosen.iter().sum::<usize>() + left {
+        if rest.iter().sum::<usize>() == left {
             return Found::Enough(most);
         }
         let Some(next) = self.classes.get(class) else { return Found::Nothing };

@@ -383,9 +383,10 @@ impl State {
 }
 
 impl Resolution {
-    /// Whether the outputs of all roots are known, so that only bytes are missing.
+    /// Whether the outputs of all roots are known, so that only bytes are missing. Those of all that
+    /// they need are known, then.
     pub fn complete(&self) -> bool {
-        self.nodes.iter().all(|node| !node.root || node.state.outputs().is_some())
+        self.nodes.iter().all(|node| node.state.outputs().is_some())
     }
 
     /// What is to be executed here now, unless it is waited for: what it needs is known.

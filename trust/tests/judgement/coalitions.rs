@@ -165,6 +165,9 @@ fn blast_radius_of_a_key() {
     );
     assert_eq!(radius(json!({ "rule": "a" }), "a", &["a:1"]), "0: 1 untrusted ?");
     assert_eq!(radius(json!({ "rule": "a" }), "a", &["a:\0"]), "0: ? untrusted ?");
+    // What is said wrong is what nobody says, whatever that is.
+    assert_eq!(radius(two("alarm"), "a", &["a:1 b:\0 c:1"]), "0: 1 pending disputed");
+    assert_eq!(radius(two("alarm"), "a", &["a:1 b:\u{1} c:1"]), "0: 1 pending disputed");
     // Somebody who holds up what would be accepted without him.
     assert_eq!(radius(two("hold"), "c", &["a:1 b:1 c:2"]), "0: disputed 1 disputed");
 }
