@@ -74,6 +74,6 @@ macro_rules! replayed {
 }
 
 replayed! {
-    nar_read nar_lookup derivation action name glob sri location id fact journal bundle frames answer
+    nar_read nar_lookup derivation action name glob sri location id fact statement evidence key roster journal bundle frames answer
     paths jsonnet index_page module
 }

@@ -15,14 +15,18 @@ use node::{build, eval, fetch};
 use protocol::{
     action::Action,
     derivation::Derivation,
+    evidence::{self, Evidence, UnverifiedEvidence},
     glob::Glob,
     id::{ActionId, DerivationId, NarHash},
+    key::{AttesterKey, parse_secret, secret_text},
     location::Location,
     name::{GuestPath, Name},
     nar::{Index, Node, NodeId, Writer},
     sri::Sri,
+    statement::Unverified,
 };
 use store::{Fact, Notice, Store};
+use trust::roster::Roster;
 
 /// A decoder and what it is tried with.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +59,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "location", check: location, seeds: &["fuzz/seeds/location"], mutations: MANY },
     Target { name: "id", check: id, seeds: &["fuzz/seeds/id"], mutations: MANY },
     Target { name: "fact", check: fact, seeds: &["fuzz/seeds/fact"], mutations: MANY },
+    Target { name: "statement", check: statement, seeds: &["vectors/statement"], mutations: MANY },
+    Target { name: "evidence", check: evidence, seeds: &["vectors/evidence"], mutations: MANY },
+    Target { name: "key", check: key, seeds: &["fuzz/seeds/key"], mutations: MANY },
+    Target { name: "roster", check: roster, seeds: &["vectors/roster"], mutations: MANY },
     Target { name: "journal", check: journal, seeds: &["fuzz/seeds/journal"], mutations: FEW },
     Target { name: "bundle", check: bundle, seeds: &["fuzz/seeds/bundle"], mutations: FEW },
     Target { name: "frames", check: frames, seeds: &["fuzz/seeds/frames"], mutations: MANY },
@@ -242,6 +250,54 @@ pub fn fact(data: &[u8]) {
     assert_eq!(fact.to_bytes(), data);
 }
 
+/// The statements of the vectors that verify. Nobody can make others.
+const GENUINE: [&[u8]; 5] = [
+    include_bytes!("../vectors/statement/ok_built.stm"),
+    include_bytes!("../vectors/statement/ok_built_without_witness.stm"),
+    include_bytes!("../vectors/statement/ok_failed.stm"),
+    include_bytes!("../vectors/statement/ok_retract.stm"),
+    include_bytes!("../vectors/statement/ok_succeed.stm"),
+];
+
+/// A statement has one encoding, and what was not signed does not verify.
+pub fn statement(data: &[u8]) {
+    let Ok(unverified) = Unverified::from_bytes(data) else { return };
+    assert_eq!(unverified.bytes(), data);
+    assert_eq!(unverified.statement().to_bytes(), data[64..]);
+    if let Ok(signed) = unverified.verify() {
+        assert!(GENUINE.contains(&data), "a forgery: {:?}", signed.statement());
+    }
+}
+
+/// An evidence file is what its items are; each that verifies is written as it was read, or, if it
+/// is an equivocation, in its one order.
+pub fn evidence(data: &[u8]) {
+    let Ok(items) = evidence::read(data) else { return };
+    for item in items.flatten() {
+        let Ok(good) = item.verify() else { continue };
+        let again = UnverifiedEvidence::from_bytes(&good.to_bytes()).expect("what is written is read");
+        assert_eq!(again.verify().expect("what verified verifies"), good);
+    }
+}
+
+/// A key has one text.
+pub fn key(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(key) = text.parse::<AttesterKey>() {
+        assert_eq!(key.to_string(), text);
+    }
+    if let Ok(secret) = parse_secret(text) {
+        assert_eq!(secret_text(&secret), text);
+    }
+}
+
+/// A roster that is accepted stays the same when it is written and read.
+pub fn roster(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(roster) = Roster::parse(text) else { return };
+    assert_eq!(Roster::parse(&roster.to_json()).ok(), Some(roster));
+}
+
 /// The bytes are the only segment of a journal: the store opens, has every fact up to the first
 /// damage, and needs no second repair.
 pub fn journal(data: &[u8]) {
@@ -259,6 +315,14 @@ pub fn journal(data: &[u8]) {
             Fact::Built(built) => assert!(store.realisation(&built.action).ok().flatten().is_some()),
             Fact::Pinned { name, nars } => drop(pins.insert(name, nars)),
             Fact::Unpinned { name } => drop(pins.remove(&name)),
+            // In whatever order they are: what is said of an action is found by it.
+            Fact::Evidence(Evidence::Statement(signed)) => {
+                let attester = signed.statement().attester;
+                assert!(store.attesters().expect("the index is whole").contains(&attester));
+            }
+            Fact::Evidence(other) => {
+                assert!(!store.bearing(&other.attester()).expect("the index is whole").is_empty());
+            }
         }
     }
     let found = store.pins().expect("the index is whole");
