@@ -10,6 +10,7 @@ use trust::{
     ledger::{Mute, Why as Uncounted, WitnessState},
     policy::Because,
     resolve::{By, Resolution, State},
+    roster::SELF,
     verdict::{Kind, Node, Outcome, Reasoning, Says, Side, Verdict, Vote},
 };
 
@@ -256,15 +257,17 @@ fn vote(vote: &Vote) -> String {
 
 /// The one thing to do next.
 fn next(outcome: &Outcome, reasoning: &Reasoning) -> Option<String> {
-    let missing: Vec<_> = reasoning.missing.iter().take(5).map(Name::as_str).collect();
+    let others = reasoning.missing.iter().map(Name::as_str).filter(|name| *name != SELF);
+    let others: Vec<_> = others.take(5).collect();
     match outcome {
         Outcome::Accepted { .. } => None,
-        Outcome::Pending | Outcome::Untrusted if missing.is_empty() => {
-            Some("see what the policy wants with `assize policy show`".into())
-        }
-        Outcome::Pending | Outcome::Untrusted => {
-            Some(format!("get the feed of {} and import it with `assize attest import`", missing.join(" or ")))
-        }
+        Outcome::Pending | Outcome::Untrusted => Some(match (others.is_empty(), reasoning.missing.is_empty()) {
+            (true, true) => "see what the policy wants with `assize policy show`".into(),
+            (true, false) => "build it here with `assize build`: this machine is one of them".into(),
+            (false, _) => {
+                format!("get the feed of {} and import it with `assize attest import`", others.join(" or "))
+            }
+        }),
         Outcome::Disputed => Some(
             "build it here and see who is right with `assize build --rebuild`; stop counting who is wrong with `assize trust remove`"
                 .into(),
