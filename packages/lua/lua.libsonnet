@@ -36,7 +36,8 @@ function(assize, cc, tools)
         name: 'lua-main',
         src: interpreter,
         file: 'third-party/lua54/lua.c',
-        headers: [library],
+        // Not the library itself: a change in one of its files is none of this one's.
+        headers: [tools.select({ name: 'lua-headers', from: library, globs: ['**/*.h'] })],
         flags: flags + ['-I/in/headers0/' + version],
       }),
     ] + cc.units({
