@@ -62,6 +62,7 @@ fn strict_wants_different_machines_of_different_people() {
     assert_eq!(strict("a:1+@arm/l/v1 e:1+@amd/l/v2 c:1+@amd/l/v2 d:1+@amd/l/v2"), "pending");
     assert_eq!(strict("a:1+@arm/l/v1 b:1+@amd/l/v2 c:1+@amd/l/v2"), "pending", "three of six");
     assert_eq!(strict("a:1@arm/l/v1 b:1+@amd/l/v2 c:1+@amd/l/v2 d:1+@amd/l/v2"), "pending", "a witness");
+    compile("a, b", json!("strict")).unwrap();
     let error = compile("a op=me, b op=me", json!("strict")).unwrap_err();
     assert_eq!(error, "policy: at least 3 operators, but those named have only 2");
 }
@@ -173,6 +174,8 @@ fn named_rules_groups_and_nesting() {
 
 #[test]
 fn distinct() {
+    let exactly = json!({ "atLeast": 2, "of": ["carol", "dave"], "distinct": "operator" });
+    check(PEOPLE, rule(exactly), "carol:1 dave:1", "accepted 1");
     let acme = |attribute: Value| rule(json!({ "atLeast": 2, "of": "everyone", "distinct": attribute }));
     check(PEOPLE, acme(json!("operator")), "dave:1 erin:1", "pending");
     check(PEOPLE, acme(json!("operator")), "dave:1 erin:1 alice:1", "accepted 1");
@@ -314,6 +317,10 @@ fn refusals() {
         "policy.rule.atLeast: a rule that nobody has to agree with accepts anything",
     );
     refused(
+        at_least(json!("most"), json!(["bob"])),
+        "policy.rule.atLeast: expected a number, `majority`, `two-thirds` or `all`, found `most`",
+    );
+    refused(
         at_least(json!(1.5), json!(["bob"])),
         "policy.rule.atLeast: expected a number, `majority`, `two-thirds` or `all`, found `1.5`",
     );
@@ -393,6 +400,8 @@ fn refusals_of_named_rules() {
             .unwrap_err()
             .starts_with("policy.rules: `-` has the character")
     );
+    let many: serde_json::Map<_, _> = (0..limits::RULES).map(|n| (format!("r{n}"), json!("bob"))).collect();
+    compile(PEOPLE, rules(Value::Object(many))).unwrap();
     let many: serde_json::Map<_, _> = (0..=limits::RULES).map(|n| (format!("r{n}"), json!("bob"))).collect();
     refused(rules(Value::Object(many)), "policy.rules: 257 elements, but at most 256 are allowed");
 }
@@ -416,6 +425,7 @@ fn refusals_of_overrides_and_exemptions() {
         overrides(json!([{ "rule": "bob", "package": "x", "why": "" }])),
         "policy.overrides[0]: unknown field `why`",
     );
+    compile(PEOPLE, overrides(json!(vec![json!({ "rule": "bob", "package": "x" }); limits::RULES]))).unwrap();
     refused(
         overrides(json!(vec![json!({ "rule": "bob", "package": "x" }); 257])),
         "policy.overrides: 257 elements, but at most 256 are allowed",
@@ -467,6 +477,30 @@ fn hostile_nesting_is_bounded() {
     };
     compile(PEOPLE, doubled(7)).unwrap();
     assert!(compile(PEOPLE, doubled(8)).unwrap_err().ends_with("rules are nested deeper than 16"));
+    // Rules that each are the one before.
+    let chain = |n: usize| {
+        let mut rules = serde_json::Map::new();
+        rules.insert("r0".into(), json!("bob"));
+        rules.extend((1..=n).map(|n| (format!("r{n}"), json!(format!("r{}", n - 1)))));
+        json!({ "rules": rules })
+    };
+    compile(PEOPLE, chain(limits::RULE_DEPTH - 1)).unwrap();
+    assert!(compile(PEOPLE, chain(limits::RULE_DEPTH)).unwrap_err().ends_with("deeper than 16"));
+    // Each group of two is three, and the whole one more.
+    let groups = |n: usize| compile(PEOPLE, rule(json!({ "atLeast": 1, "of": vec!["friends"; n] })));
+    assert_eq!(1 + 21_845 * 3, limits::RULE_NODES);
+    groups(21_845).unwrap();
+    assert!(groups(21_846).unwrap_err().contains("more than 65536 rules"));
+    // A preset counts for what it stands for: with a hundred and one voters, `strict` is 307.
+    let people: Vec<_> = (0..100).map(|n| format!("p{n}")).collect();
+    let people = roster(&people.join(","));
+    let strict = |n: usize| {
+        let overrides = vec![json!({ "package": "x", "rule": "strict" }); n];
+        Policy::compile(&json!({ "preset": "local-only", "overrides": overrides }), &people, NOW)
+    };
+    assert_eq!((limits::RULE_NODES - 1) / 307, 213);
+    strict(213).unwrap();
+    assert!(strict(214).unwrap_err().to_string().contains("more than 65536 rules"));
     let wide = json!(vec![json!({ "atLeast": 1, "of": "everyone" }); 20_000]);
     let error = compile(PEOPLE, rule(json!({ "atLeast": 1, "of": wide }))).unwrap_err();
     assert!(error.ends_with("more than 65536 rules, with names replaced by what they stand for"), "{error}");
