@@ -1,6 +1,6 @@
 //! Strings that were checked once (SPEC §5.1): mount names, labels and guest paths.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{encode::refuse, limits};
 
@@ -53,8 +53,10 @@ fn too_long(text: &str, limit: usize) -> NameError {
 /// The name of an input (`/in/<name>`), an output (`/out-<name>`), or what people call a derivation.
 ///
 /// 1 to [`limits::NAME_BYTES`] of `A-Z a-z 0-9 _ . + -`, the first a letter, a digit or `_`.
+///
+/// A clone shares the text: a name is in every vote, claim and reason that it has a part in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 impl Name {
     /// Checks a name.
@@ -70,7 +72,7 @@ impl Name {
         let bad = text.chars().find(|c| !(plain(*c) || ['.', '+', '-'].contains(c)));
         match bad.or_else(|| (!plain(first)).then_some(first)) {
             Some(character) => Err(NameError::Character { name: text, character }),
-            None => Ok(Self(text)),
+            None => Ok(Self(text.into())),
         }
     }
 
@@ -86,7 +88,7 @@ impl Name {
 
     /// Where an output of this name is mounted: `/out`, or `/out-<name>`.
     pub fn output_mount(&self) -> String {
-        if self.0 == "out" { "/out".into() } else { format!("/out-{}", self.0) }
+        if &*self.0 == "out" { "/out".into() } else { format!("/out-{}", self.0) }
     }
 
     /// Where an input of this name is mounted: `/in/<name>`.

@@ -22,7 +22,7 @@ use crate::{
     limits,
     policy::{Agreement, Members, Place, Policy, Rule, View, WitnessRule},
     roster::SELF,
-    verdict::{Outcome, judge},
+    verdict::{Outcome, decide},
 };
 
 /// The smallest coalition that could fool a policy.
@@ -118,7 +118,6 @@ pub fn blast_radius<'a>(
     voter: &Name,
     actions: impl IntoIterator<Item = (&'a Claims, View<'a>)>,
 ) -> Vec<Blast> {
-    let outcome = |claims: &Claims, view: &View<'_>| judge(claims, view).outcome;
     let accepted = |outcome: &Outcome| match outcome {
         Outcome::Accepted { outputs } => Some(outputs.clone()),
         Outcome::Pending | Outcome::Disputed | Outcome::Untrusted => None,
@@ -126,12 +125,11 @@ pub fn blast_radius<'a>(
     let mut blasts = Vec::new();
     for (index, (claims, view)) in actions.into_iter().enumerate() {
         // Who has not spoken yet may still say what nobody else does.
-        let Some(claim) = claims.votes.get(voter).or(claims.votes.values().next()) else { continue };
-        let (mut without, mut with) = (claims.clone(), claims.clone());
-        without.votes.remove(voter);
+        let any = || claims.votes().next().map(|(_, claim)| claim);
+        let Some(claim) = claims.vote(voter).or_else(any) else { continue };
         let other = Claim { outputs: unheard_of(claims, &claim.outputs), ..claim.clone() };
-        with.votes.insert(voter.clone(), other);
-        let (now, absent, wrong) = (outcome(claims, &view), outcome(&without, &view), outcome(&with, &view));
+        let (without, with) = (claims.with(voter, None), claims.with(voter, Some(other)));
+        let (now, absent, wrong) = (decide(claims, &view), decide(&without, &view), decide(&with, &view));
         if accepted(&absent) != accepted(&now) || accepted(&wrong) != accepted(&now) {
             blasts.push(Blast { index, now, absent, wrong });
         }
@@ -143,8 +141,8 @@ pub fn blast_radius<'a>(
 fn unheard_of(claims: &Claims, like: &Outputs) -> Outputs {
     let mut outputs = like.clone();
     // Of as many hashes as there are votes, and one more, one is new.
-    for n in 0..=claims.votes.len() as u64 {
-        if claims.votes.values().all(|claim| claim.outputs != outputs) {
+    for n in 0..=claims.votes().len() as u64 {
+        if claims.votes().all(|(_, claim)| claim.outputs != outputs) {
             break;
         }
         let mut hash = [0; 32];
@@ -185,8 +183,8 @@ impl<'a> Search<'a> {
         while let Some((rule, above)) = left.pop() {
             nodes += 1;
             match rule {
-                Rule::Voter(name) => {
-                    if let Some(operator) = able.get(name) {
+                Rule::Voter(voter) => {
+                    if let Some(operator) = able.get(voter.name()) {
                         *places.entry(operator).or_default().entry(above).or_default() += 1;
                     }
                 }
@@ -208,8 +206,8 @@ impl<'a> Search<'a> {
     fn met(&mut self, chosen: &[usize]) -> bool {
         self.work += self.nodes;
         let operators = self.operators(chosen);
-        self.rule.met(self.members, &|name| {
-            let operator = self.able.get(name)?;
+        self.rule.met(self.members, &|voter| {
+            let operator = self.able.get(voter.name())?;
             operators.contains(*operator).then_some(Agreement::Anywhere)
         })
     }

@@ -28,6 +28,7 @@ use serde::Serialize;
 use crate::{
     limits,
     roster::{self, Roster},
+    seats::Seats,
     standing::{Against, Standing, Standings},
 };
 
@@ -199,10 +200,15 @@ pub enum Mute {
 }
 
 /// All that is known of an action, by voter.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// The votes: at most one of each.
-    pub votes: BTreeMap<Name, Claim>,
+    pub(crate) seats: Seats,
+    /// One for each vote, in the order of seats.
+    pub(crate) ballots: Vec<Ballot>,
+    /// What the ballots are short for.
+    votes: Vec<Claim>,
+    /// The outputs for which there are votes, in order.
+    pub(crate) sides: Vec<Outputs>,
     /// What does not count, in order; at most two of each voter for each reason, the latest.
     pub uncounted: Vec<Uncounted>,
     /// Who cannot vote at all.
@@ -211,9 +217,21 @@ pub struct Claims {
     pub strangers: usize,
 }
 
+/// A vote, as short as it can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ballot {
+    /// Whose.
+    pub(crate) seat: usize,
+    /// For which of [`Claims::sides`].
+    pub(crate) side: usize,
+    /// Whether its execution is proven.
+    pub(crate) witness: WitnessState,
+}
+
 /// Whose votes are counted: the roster and `self`, with the keys that they speak by.
 #[derive(Debug, Clone)]
 pub struct Voters {
+    seats: Seats,
     keys: BTreeMap<AttesterKey, Owner>,
     mute: BTreeMap<Name, Mute>,
 }
@@ -222,6 +240,7 @@ pub struct Voters {
 #[derive(Debug, Clone)]
 struct Owner {
     name: Name,
+    seat: usize,
     standing: Standing,
     /// How many keys of the voter were before it.
     nth: usize,
@@ -250,6 +269,7 @@ impl Voters {
     ///
     /// `own` is this node's key; `None` if it has none.
     pub fn new(roster: &Roster, own: Option<AttesterKey>, standings: &Standings, now: u64) -> Self {
+        let seats = Seats::of(roster);
         let mut mute = BTreeMap::new();
         let mut chains: BTreeMap<Name, Chain> = BTreeMap::new();
         let own = own.map(|key| (roster::own(), key));
@@ -271,7 +291,8 @@ impl Voters {
         for (name, chain) in voting.into_iter().chain(others) {
             for (nth, key) in chain.keys.iter().enumerate() {
                 let standing = standings.of(key).cloned().unwrap_or_default();
-                let owner = Owner { name: name.clone(), standing, nth, elsewhere: elsewhere(name) };
+                let seat = seats.find(name).expect("everybody has one");
+                let owner = Owner { name: name.clone(), seat, standing, nth, elsewhere: elsewhere(name) };
                 keys.entry(*key).or_insert(owner);
             }
         }
@@ -286,7 +307,7 @@ impl Voters {
                 mute.insert(name.clone(), Mute::Expired { until });
             }
         }
-        Self { keys, mute }
+        Self { seats, keys, mute }
     }
 
     /// Whose a key is; `None` if a stranger's.
@@ -317,13 +338,13 @@ impl Voters {
         own: Option<&Execution>,
     ) -> Claims {
         let mut strangers = BTreeSet::new();
-        let mut heard: BTreeMap<Name, Heard> = BTreeMap::new();
+        let mut heard: BTreeMap<usize, Heard> = BTreeMap::new();
         for record in records.into_iter().filter(|record| record.action == *action) {
             let Some(owner) = self.keys.get(&record.attester) else {
                 strangers.insert(record.attester);
                 continue;
             };
-            let voter = heard.entry(owner.name.clone()).or_default();
+            let voter = heard.entry(owner.seat).or_default();
             let place = (owner.nth, record.seq);
             match self.claim(owner, record, outputs, own) {
                 Ok(claim) => voter.vote(place, claim),
@@ -332,15 +353,16 @@ impl Voters {
         }
         if let Some(own) = own {
             // Behind every place of every feed: it is what this machine found last.
-            let voter = heard.entry(roster::own()).or_default();
+            let own_seat = self.seats.find(&roster::own()).expect("everybody has one");
+            let voter = heard.entry(own_seat).or_default();
             voter.vote((usize::MAX, u64::MAX), Claim::here(own));
         }
-        let mut claims = Claims { mute: self.mute.clone(), strangers: strangers.len(), ..Claims::default() };
-        for (name, voter) in heard {
-            voter.conclude(name, &mut claims);
+        let (mut votes, mut uncounted) = (Vec::new(), Vec::new());
+        for (seat, voter) in heard {
+            votes.extend(voter.conclude(self.seats.name(seat), &mut uncounted).map(|claim| (seat, claim)));
         }
-        claims.uncounted.sort();
-        claims
+        uncounted.sort();
+        Claims::new(self.seats.clone(), votes, uncounted, self.mute.clone(), strangers.len())
     }
 
     /// What a record claims, or why it is no claim.
@@ -373,6 +395,58 @@ impl Voters {
                 seq: Some(record.seq),
             }),
         }
+    }
+}
+
+impl Claims {
+    /// `votes` are in the order of seats, one of each.
+    fn new(
+        seats: Seats,
+        votes: Vec<(usize, Claim)>,
+        uncounted: Vec<Uncounted>,
+        mute: BTreeMap<Name, Mute>,
+        strangers: usize,
+    ) -> Self {
+        let sides: BTreeSet<&Outputs> = votes.iter().map(|(_, claim)| &claim.outputs).collect();
+        let sides: Vec<Outputs> = sides.into_iter().cloned().collect();
+        let ballot = |(seat, claim): &(usize, Claim)| {
+            let side = sides.binary_search(&claim.outputs).expect("it is one of them");
+            Ballot { seat: *seat, side, witness: claim.witness }
+        };
+        let ballots = votes.iter().map(ballot).collect();
+        let votes = votes.into_iter().map(|(_, claim)| claim).collect();
+        Self { seats, ballots, votes, sides, uncounted, mute, strangers }
+    }
+
+    /// The votes: at most one of each, in the order of names.
+    pub fn votes(&self) -> impl ExactSizeIterator<Item = (&Name, &Claim)> {
+        self.ballots.iter().zip(&self.votes).map(|(ballot, claim)| (self.seats.name(ballot.seat), claim))
+    }
+
+    /// The vote of somebody.
+    pub fn vote(&self, voter: &Name) -> Option<&Claim> {
+        let seat = self.seats.find(voter)?;
+        self.ballots.binary_search_by_key(&seat, |ballot| ballot.seat).ok().map(|n| &self.votes[n])
+    }
+
+    /// The same, but with another vote of one voter, or with none. A voter who is not of the roster
+    /// has none.
+    pub fn with(&self, voter: &Name, vote: Option<Claim>) -> Self {
+        let seat = self.seats.find(voter);
+        let mut votes: BTreeMap<usize, Claim> =
+            self.ballots.iter().map(|ballot| ballot.seat).zip(self.votes.iter().cloned()).collect();
+        match (seat, vote) {
+            (Some(seat), Some(vote)) => drop(votes.insert(seat, vote)),
+            (Some(seat), None) => drop(votes.remove(&seat)),
+            (None, _) => {}
+        }
+        let (seats, votes) = (self.seats.clone(), votes.into_iter().collect());
+        Self::new(seats, votes, self.uncounted.clone(), self.mute.clone(), self.strangers)
+    }
+
+    /// The vote behind a ballot, by its place.
+    pub(crate) fn claim(&self, n: usize) -> &Claim {
+        &self.votes[n]
     }
 }
 
@@ -433,7 +507,9 @@ impl Heard {
         }
     }
 
-    fn conclude(mut self, name: Name, claims: &mut Claims) {
+    /// The vote of the voter of that name, if it has one; what is none goes to `uncounted`.
+    fn conclude(mut self, name: &Name, uncounted: &mut Vec<Uncounted>) -> Option<Claim> {
+        let mut vote = None;
         let contradiction = self.votes.len() > 1;
         for (place, claim) in self.votes.into_values() {
             let why = if contradiction {
@@ -441,7 +517,7 @@ impl Heard {
             } else if claim.witness == WitnessState::Wrong {
                 Why::WrongWitness
             } else {
-                claims.votes.insert(name.clone(), claim);
+                vote = Some(claim);
                 continue;
             };
             let Claim { outputs, key, seq, .. } = claim;
@@ -452,13 +528,14 @@ impl Heard {
         self.uncounted.sort_by(|a, b| (a.1.why.kind(), Reverse(a)).cmp(&(b.1.why.kind(), Reverse(b))));
         self.uncounted.dedup();
         let mut kept: BTreeMap<u8, usize> = BTreeMap::new();
-        for (_, uncounted) in self.uncounted {
-            let kept = kept.entry(uncounted.why.kind()).or_default();
+        for (_, said) in self.uncounted {
+            let kept = kept.entry(said.why.kind()).or_default();
             if *kept < 2 {
                 *kept += 1;
-                claims.uncounted.push(uncounted);
+                uncounted.push(said);
             }
         }
+        vote
     }
 }
 

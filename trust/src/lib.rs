@@ -28,6 +28,7 @@ pub mod limits;
 pub mod policy;
 pub mod resolve;
 pub mod roster;
+mod seats;
 pub mod standing;
 mod suggest;
 pub mod verdict;

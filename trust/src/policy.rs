@@ -15,7 +15,7 @@
 mod compile;
 mod rule;
 
-use std::{collections::BTreeMap, fmt};
+use std::{fmt, ops::Index};
 
 use protocol::{glob::Glob, name::Name};
 use serde::Serialize;
@@ -24,9 +24,10 @@ use serde_json::Value;
 use crate::{
     date::Day,
     roster::{self, Roster, did_you_mean},
+    seats::Seats,
 };
 pub(crate) use rule::Agreement;
-pub use rule::{AtLeast, Attribute, Over, Rule};
+pub use rule::{AtLeast, Attribute, Over, Rule, Voter};
 
 /// A policy that has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -136,8 +137,50 @@ pub(crate) struct Member {
     pub(crate) expired: bool,
 }
 
-/// Everybody whom rules may name.
-pub(crate) type Members = BTreeMap<Name, Member>;
+/// Everybody whom rules may name, by seat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Members {
+    pub(crate) seats: Seats,
+    members: Vec<Member>,
+    own: usize,
+}
+
+impl Members {
+    fn of(roster: &Roster, now: u64) -> Self {
+        let seats = Seats::of(roster);
+        let member = |name: &Name| match roster.get(name) {
+            Some(attester) => {
+                let operator = attester.operator.clone().unwrap_or_else(|| name.clone());
+                Member { operator, expired: attester.expired(now) }
+            }
+            None => Member { operator: roster::own(), expired: false },
+        };
+        let members = seats.names().map(member).collect();
+        let own = seats.find(&roster::own()).expect("it has a seat");
+        Self { seats, members, own }
+    }
+
+    /// The seat of `self`.
+    pub(crate) fn own(&self) -> usize {
+        self.own
+    }
+
+    pub(crate) fn voter(&self, name: &Name) -> Option<Voter> {
+        self.seats.find(name).map(|seat| Voter { name: name.clone(), seat })
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&Name, &Member)> {
+        self.seats.names().zip(&self.members)
+    }
+}
+
+impl Index<&Voter> for Members {
+    type Output = Member;
+
+    fn index(&self, voter: &Voter) -> &Member {
+        &self.members[voter.seat]
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Override {
@@ -500,14 +543,4 @@ impl<'p> View<'p> {
     pub(crate) fn place(&self) -> Place {
         self.place
     }
-}
-
-/// Everybody whom rules may name.
-fn members(roster: &Roster, now: u64) -> Members {
-    let of_roster = roster.iter().map(|(name, attester)| {
-        let operator = attester.operator.clone().unwrap_or_else(|| name.clone());
-        (name.clone(), Member { operator, expired: attester.expired(now) })
-    });
-    let own = (roster::own(), Member { operator: roster::own(), expired: false });
-    of_roster.chain([own]).collect()
 }

@@ -5,7 +5,8 @@
 //! policy.rs ── View ───────┘
 //! ```
 //!
-//! [`judge`] is the only place where acceptance is decided. Its claims are verified and one of each
+//! [`decide`] is the only place where that is decided, and [`judge`] is the same with the reasons.
+//! Its claims are verified and one of each
 //! voter (`ledger.rs` sees to both), so no signature, clock or network appears here, and equal
 //! claims give equal verdicts on every machine.
 
@@ -18,9 +19,8 @@ use protocol::{key::AttesterKey, name::Name, output::Outputs, statement::Platfor
 use serde::Serialize;
 
 use crate::{
-    ledger::{Claim, Claims, Mute, Uncounted, WitnessState},
-    policy::{Agreement, Attribute, Because, Dissent, Preset, Rule, View, WitnessRule, list},
-    roster::SELF,
+    ledger::{Claims, Mute, Uncounted, WitnessState},
+    policy::{Agreement, Attribute, Because, Dissent, Member, Preset, Rule, View, Voter, WitnessRule, list},
 };
 
 /// What is decided about an action, and why.
@@ -162,23 +162,18 @@ pub enum Says {
 ///
 /// Total. Does not depend on the order in which anything was heard. The claim of somebody who is
 /// not of the roster that the policy was compiled with is passed over.
+pub fn decide(claims: &Claims, view: &View<'_>) -> Outcome {
+    let bench = Bench::new(claims, view);
+    bench.outcome(&bench.sides())
+}
+
+/// Decides as [`decide`] does, and says why.
 pub fn judge(claims: &Claims, view: &View<'_>) -> Verdict {
-    let bench = Bench { claims, view };
+    let bench = Bench::new(claims, view);
     let sides = bench.sides();
-    let winners = sides.iter().filter(|side| side.met).count();
-    let outcome = match (winners, sides.first()) {
-        (1, Some(first)) if sides.len() == 1 || view.dissent() != Dissent::Hold => {
-            Outcome::Accepted { outputs: first.outputs.clone() }
-        }
-        (1.., _) => Outcome::Disputed,
-        (0, _) if !bench.named_has_voted() => Outcome::Untrusted,
-        (0, _) if sides.len() > 1 && !sides.iter().any(|side| bench.could_be_accepted(side)) => {
-            Outcome::Disputed
-        }
-        (0, _) => Outcome::Pending,
-    };
+    let outcome = bench.outcome(&sides);
     let accepted = matches!(outcome, Outcome::Accepted { .. });
-    let rule = bench.node(view.rule(), sides.first());
+    let rule = bench.node(view.rule(), sides.first().map(|backing| backing.side));
     let mut missing = BTreeSet::new();
     if !accepted {
         collect_missing(view.rule(), &rule, &mut missing);
@@ -189,7 +184,7 @@ pub fn judge(claims: &Claims, view: &View<'_>) -> Verdict {
         dissent: view.dissent(),
         witness: view.witness(),
         alarm: accepted && sides.len() > 1 && view.dissent() == Dissent::Alarm,
-        sides,
+        sides: bench.show(&sides),
         rule,
         missing: missing.into_iter().cloned().collect(),
         uncounted: claims.uncounted.clone(),
@@ -202,88 +197,154 @@ pub fn judge(claims: &Claims, view: &View<'_>) -> Verdict {
 struct Bench<'a> {
     claims: &'a Claims,
     view: &'a View<'a>,
+    /// How everybody stands whom rules may name, by seat.
+    stands: Vec<Stand>,
+}
+
+/// How somebody stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    /// It has no vote any more.
+    Out,
+    /// It has said nothing that counts.
+    Silent,
+    /// It votes for one of [`Claims::sides`].
+    For {
+        side: usize,
+        /// The place of its ballot.
+        ballot: usize,
+        /// Whether the proof of execution is enough.
+        proven: bool,
+    },
+}
+
+/// What stands behind one of [`Claims::sides`].
+struct Backing {
+    side: usize,
+    /// Whether the rule is met.
+    met: bool,
+    /// Voters whose proof of execution is enough.
+    votes: usize,
 }
 
 impl<'a> Bench<'a> {
-    fn sides(&self) -> Vec<Side> {
-        let mut sides: BTreeMap<&Outputs, Vec<Vote>> = BTreeMap::new();
-        for (voter, claim) in &self.claims.votes {
-            if self.can_vote(voter) {
-                sides.entry(&claim.outputs).or_default().push(self.vote(voter, claim));
+    fn new(claims: &'a Claims, view: &'a View<'a>) -> Self {
+        let members = view.members();
+        let stand = |(_, member): (_, &Member)| if member.expired { Stand::Out } else { Stand::Silent };
+        let mut stands: Vec<_> = members.iter().map(stand).collect();
+        let same = claims.seats == members.seats;
+        for (n, ballot) in claims.ballots.iter().enumerate() {
+            let seat =
+                if same { Some(ballot.seat) } else { members.seats.find(claims.seats.name(ballot.seat)) };
+            let Some(seat) = seat.filter(|seat| stands[*seat] == Stand::Silent) else { continue };
+            // What this machine says, it need not prove to itself.
+            let proven = match (view.witness(), ballot.witness) {
+                (_, WitnessState::Wrong) => false,
+                (WitnessRule::Any, _) | (_, WitnessState::Verified) => true,
+                (WitnessRule::Present, WitnessState::Unchecked) => true,
+                (WitnessRule::Present, WitnessState::Absent)
+                | (WitnessRule::Verified, WitnessState::Absent | WitnessState::Unchecked) => {
+                    seat == members.own()
+                }
+            };
+            stands[seat] = Stand::For { side: ballot.side, ballot: n, proven };
+        }
+        Self { claims, view, stands }
+    }
+
+    /// The sides that somebody takes: first those for which the rule is met, then those with more
+    /// votes, and of equal ones the lesser outputs.
+    fn sides(&self) -> Vec<Backing> {
+        let mut votes: Vec<Option<usize>> = vec![None; self.claims.sides.len()];
+        for stand in &self.stands {
+            if let Stand::For { side, proven, .. } = *stand {
+                *votes[side].get_or_insert(0) += usize::from(proven);
             }
         }
-        let side = |(outputs, votes): (&Outputs, Vec<Vote>)| {
-            let met = self.view.rule().met(self.view.members(), &|name| self.agrees(name, outputs));
-            Side { outputs: outputs.clone(), met, votes }
+        let taken =
+            votes.into_iter().enumerate().filter_map(|(side, votes)| votes.map(|votes| (side, votes)));
+        let backing = |(side, votes)| {
+            let met = self.view.rule().met(self.view.members(), &|voter| self.agrees(voter, side));
+            Backing { side, met, votes }
         };
-        let mut sides: Vec<_> = sides.into_iter().map(side).collect();
-        // Stable, so that equal ones stay in the order of their outputs.
-        let counting = |side: &Side| side.votes.iter().filter(|vote| vote.counts).count();
-        sides.sort_by_key(|side| std::cmp::Reverse((side.met, counting(side))));
+        let mut sides: Vec<_> = taken.map(backing).collect();
+        sides.sort_by_key(|backing| std::cmp::Reverse((backing.met, backing.votes)));
         sides
     }
 
-    fn vote(&self, voter: &Name, claim: &Claim) -> Vote {
-        Vote {
-            voter: voter.clone(),
-            platform: claim.platform.clone(),
-            witness: claim.witness,
-            counts: self.proven(voter, claim),
-            key: claim.key,
-            seq: claim.seq,
-        }
-    }
-
-    fn can_vote(&self, voter: &Name) -> bool {
-        self.view.members().get(voter).is_some_and(|member| !member.expired)
-    }
-
-    /// Whether the proof of execution is enough. What this machine says, it need not prove to itself.
-    fn proven(&self, voter: &Name, claim: &Claim) -> bool {
-        match (self.view.witness(), claim.witness) {
-            (_, WitnessState::Wrong) => false,
-            (WitnessRule::Any, _) | (_, WitnessState::Verified) => true,
-            (WitnessRule::Present, WitnessState::Unchecked) => true,
-            (WitnessRule::Present, WitnessState::Absent)
-            | (WitnessRule::Verified, WitnessState::Absent | WitnessState::Unchecked) => {
-                voter.as_str() == SELF
+    fn outcome(&self, sides: &[Backing]) -> Outcome {
+        let winners = sides.iter().filter(|backing| backing.met).count();
+        match (winners, sides.first()) {
+            (1, Some(first)) if sides.len() == 1 || self.view.dissent() != Dissent::Hold => {
+                Outcome::Accepted { outputs: self.claims.sides[first.side].clone() }
             }
+            (1.., _) => Outcome::Disputed,
+            (0, _) if !self.named_has_voted() => Outcome::Untrusted,
+            (0, _)
+                if sides.len() > 1 && !sides.iter().any(|backing| self.could_be_accepted(backing.side)) =>
+            {
+                Outcome::Disputed
+            }
+            (0, _) => Outcome::Pending,
         }
     }
 
-    fn agrees(&self, name: &Name, outputs: &Outputs) -> Option<Agreement<'a>> {
-        let claim = self.claims.votes.get(name)?;
-        let agrees = claim.outputs == *outputs && self.can_vote(name) && self.proven(name, claim);
-        agrees.then_some(Agreement::On(&claim.platform))
-    }
-
-    fn silent(&self, name: &Name) -> bool {
-        self.can_vote(name) && !self.claims.votes.contains_key(name) && !self.claims.mute.contains_key(name)
+    fn agrees(&self, voter: &Voter, with: usize) -> Option<Agreement<'a>> {
+        match self.stands[voter.seat()] {
+            Stand::For { side, ballot, proven: true } if side == with => {
+                Some(Agreement::On(&self.claims.claim(ballot).platform))
+            }
+            Stand::For { .. } | Stand::Silent | Stand::Out => None,
+        }
     }
 
     /// Whether one of several sides would be accepted if everybody agreed who has no vote.
-    fn could_be_accepted(&self, side: &Side) -> bool {
+    fn could_be_accepted(&self, side: usize) -> bool {
+        let silent = |voter: &Voter| {
+            self.stands[voter.seat()] == Stand::Silent && !self.claims.mute.contains_key(voter.name())
+        };
         let met = || {
-            self.view.rule().met(self.view.members(), &|name| {
-                let silent = self.silent(name).then_some(Agreement::Anywhere);
-                self.agrees(name, &side.outputs).or(silent)
+            self.view.rule().met(self.view.members(), &|voter| {
+                self.agrees(voter, side).or(silent(voter).then_some(Agreement::Anywhere))
             })
         };
         self.view.dissent() != Dissent::Hold && met()
     }
 
     fn named_has_voted(&self) -> bool {
-        let named = self.view.rule().voters();
-        named.into_iter().any(|name| self.can_vote(name) && self.claims.votes.contains_key(name))
+        self.view.rule().leaves().any(|voter| matches!(self.stands[voter.seat()], Stand::For { .. }))
+    }
+
+    /// The sides, for people.
+    fn show(&self, sides: &[Backing]) -> Vec<Side> {
+        let mut votes: Vec<Vec<Vote>> = vec![Vec::new(); self.claims.sides.len()];
+        for ((name, _), stand) in self.view.members().iter().zip(&self.stands) {
+            if let Stand::For { side, ballot, proven } = *stand {
+                let claim = self.claims.claim(ballot);
+                votes[side].push(Vote {
+                    voter: name.clone(),
+                    platform: claim.platform.clone(),
+                    witness: claim.witness,
+                    counts: proven,
+                    key: claim.key,
+                    seq: claim.seq,
+                });
+            }
+        }
+        let show = |backing: &Backing| Side {
+            outputs: self.claims.sides[backing.side].clone(),
+            met: backing.met,
+            votes: std::mem::take(&mut votes[backing.side]),
+        };
+        sides.iter().map(show).collect()
     }
 
     /// How a rule stands with a side. Rules are not nested deep (`policy.rs` sees to it).
-    fn node(&self, rule: &Rule, side: Option<&Side>) -> Node {
-        let outputs = side.map(|side| &side.outputs);
-        let agrees = |name: &Name| outputs.and_then(|outputs| self.agrees(name, outputs));
+    fn node(&self, rule: &Rule, side: Option<usize>) -> Node {
+        let agrees = |voter: &Voter| side.and_then(|side| self.agrees(voter, side));
         let (met, is) = match rule {
-            Rule::Voter(name) => {
-                let says = self.says(name, outputs);
+            Rule::Voter(voter) => {
+                let says = self.says(voter, side);
                 (says == Says::Agrees, Kind::Voter { says })
             }
             Rule::AtLeast(rule) => {
@@ -297,15 +358,16 @@ impl<'a> Bench<'a> {
         Node { rule: rule.to_string(), met, is }
     }
 
-    fn says(&self, name: &Name, outputs: Option<&Outputs>) -> Says {
-        if let Some(claim) = self.claims.votes.get(name).filter(|_| self.can_vote(name)) {
-            return match (Some(&claim.outputs) == outputs, self.proven(name, claim)) {
-                (true, true) => Says::Agrees,
-                (true, false) => Says::Unproven,
-                (false, _) => Says::Differs,
-            };
+    fn says(&self, voter: &Voter, with: Option<usize>) -> Says {
+        match self.stands[voter.seat()] {
+            Stand::For { side, .. } if Some(side) != with => Says::Differs,
+            Stand::For { proven: true, .. } => Says::Agrees,
+            Stand::For { proven: false, .. } => Says::Unproven,
+            Stand::Silent | Stand::Out => {
+                let mute = self.claims.mute.get(voter.name());
+                mute.map_or(Says::Nothing, |mute| Says::Mute(mute.clone()))
+            }
         }
-        self.claims.mute.get(name).map_or(Says::Nothing, |mute| Says::Mute(mute.clone()))
     }
 }
 
@@ -313,7 +375,7 @@ impl<'a> Bench<'a> {
 fn collect_missing<'r>(rule: &'r Rule, node: &Node, missing: &mut BTreeSet<&'r Name>) {
     match (rule, &node.is) {
         _ if node.met => {}
-        (Rule::Voter(name), Kind::Voter { says: Says::Nothing }) => drop(missing.insert(name)),
+        (Rule::Voter(voter), Kind::Voter { says: Says::Nothing }) => drop(missing.insert(voter.name())),
         (Rule::Voter(_), _) => {}
         (Rule::AtLeast(rule), Kind::AtLeast { of, .. }) => {
             for (rule, node) in rule.of().iter().zip(of) {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     AtLeast, Attribute, Dissent, Exemption, Members, Note, Over, Override, Policy, PolicyError, PolicyFault,
-    Preset, Rule, Terms, WitnessRule, members, rule::Agreement,
+    Preset, Rule, Terms, Voter, WitnessRule, rule::Agreement,
 };
 use crate::{
     date::Day,
@@ -163,7 +163,7 @@ fn witness(object: &Object, at: &str, default: WitnessRule) -> Result<WitnessRul
 
 impl<'a> Compiler<'a> {
     pub(super) fn new(roster: &'a Roster, now: u64) -> Self {
-        let members = members(roster, now);
+        let members = Members::of(roster, now);
         Self { roster, members, now, rules: BTreeMap::new(), open: vec![], nodes: 0, notes: vec![] }
     }
 
@@ -297,14 +297,14 @@ impl<'a> Compiler<'a> {
 
     fn preset(&mut self, preset: Preset, at: &str) -> Result<Terms, PolicyError> {
         let everyone = self.everyone();
-        let (n, own) = (everyone.len(), Rule::Voter(roster::own()));
+        let (n, own) = (everyone.len(), self.voter(&roster::own()));
         let of_everyone =
             |need, distinct: &[Attribute]| at_least(need, everyone.clone(), distinct, Over::Everyone);
         let rule = match preset {
             Preset::LocalOnly => own,
             Preset::Solo => {
                 let mine = Name::new(MINE).expect("a name");
-                let mine = self.roster.group(&mine).cloned().map(Rule::Voter);
+                let mine = self.roster.group(&mine).map(|name| self.voter(name));
                 at_least(1, [own].into_iter().chain(mine).collect(), &[], Over::List)
             }
             Preset::One => of_everyone(1, &[]),
@@ -345,8 +345,8 @@ impl<'a> Compiler<'a> {
     /// Notes what an owner should know of a rule that is to be applied.
     fn note(&mut self, rule: &Rule, at: &str) {
         if !self.met_by(rule, |_, expired| !expired) {
-            let expired = rule.voters().into_iter().filter(|name| self.members[*name].expired);
-            let expired = expired.cloned().collect();
+            let expired = rule.voters().into_iter().filter(|voter| self.members[*voter].expired);
+            let expired = expired.map(|voter| voter.name().clone()).collect();
             self.notes.push(Note::Expired { at: at.to_owned(), expired });
         } else if !self.met_by(rule, |name, expired| !expired && name != SELF) {
             self.notes.push(Note::NeedsSelf { at: at.to_owned() });
@@ -355,13 +355,13 @@ impl<'a> Compiler<'a> {
 
     /// Whether a rule is met when all agree for whom `who` (of name and expiry) holds.
     fn met_by(&self, rule: &Rule, who: impl Fn(&str, bool) -> bool) -> bool {
-        rule.met(&self.members, &|name| {
-            who(name.as_str(), self.members[name].expired).then_some(Agreement::Anywhere)
+        rule.met(&self.members, &|voter| {
+            who(voter.name().as_str(), self.members[voter].expired).then_some(Agreement::Anywhere)
         })
     }
 
     fn expired(&self, rule: &Rule) -> bool {
-        rule.voters().into_iter().any(|name| self.members[name].expired)
+        rule.leaves().any(|voter| self.members[voter].expired)
     }
 
     /// A rule, with every name in it replaced; `depth` rules are around it.
@@ -384,7 +384,7 @@ impl<'a> Compiler<'a> {
         if name == EVERYONE {
             return fail(at, PolicyFault::Everyone);
         }
-        if let Some(voter) = Name::new(name).ok().filter(|name| self.members.contains_key(name)) {
+        if let Some(voter) = Name::new(name).ok().and_then(|name| self.members.voter(&name)) {
             self.count(1, at)?;
             return Ok(Rule::Voter(voter));
         }
@@ -396,7 +396,8 @@ impl<'a> Compiler<'a> {
             return self.named(name, at, depth + 1);
         }
         let groups = self.roster.groups();
-        let names = self.members.keys().chain(groups).map(Name::as_str).chain(self.rules.keys().copied());
+        let names =
+            self.members.seats.names().chain(groups).map(Name::as_str).chain(self.rules.keys().copied());
         let meant = suggest::nearest(name, names);
         fail(at, PolicyFault::Unknown { name: name.chars().take(40).collect(), meant })
     }
@@ -490,7 +491,7 @@ impl<'a> Compiler<'a> {
         if !of.iter().all(plain) {
             return fail(at, PolicyFault::Distinct);
         }
-        let voters = of.iter().flat_map(Rule::voters).collect::<BTreeSet<_>>().len();
+        let voters = of.iter().flat_map(Rule::leaves).collect::<BTreeSet<_>>().len();
         if voters < need {
             return fail(at, PolicyFault::TooHigh { need: need as u64, of: voters });
         }
@@ -502,18 +503,23 @@ impl<'a> Compiler<'a> {
     }
 
     fn operators(&self, of: &[Rule]) -> usize {
-        let voters = of.iter().flat_map(Rule::voters);
-        voters.map(|name| &self.members[name].operator).collect::<BTreeSet<_>>().len()
+        let voters = of.iter().flat_map(Rule::leaves);
+        voters.map(|voter| &self.members[voter].operator).collect::<BTreeSet<_>>().len()
     }
 
     fn everyone(&self) -> Vec<Rule> {
-        self.members.keys().cloned().map(Rule::Voter).collect()
+        self.members.seats.names().map(|name| self.voter(name)).collect()
+    }
+
+    /// The rule that is one of the members.
+    fn voter(&self, name: &Name) -> Rule {
+        Rule::Voter(self.members.voter(name).expect("they have their seats from the same roster"))
     }
 
     /// A group and its members, if it is one.
     fn group(&self, name: &str) -> Option<(Name, Vec<Rule>)> {
         let group = Name::new(name).ok()?;
-        let members: Vec<_> = self.roster.group(&group).cloned().map(Rule::Voter).collect();
+        let members: Vec<_> = self.roster.group(&group).map(|name| self.voter(name)).collect();
         (!members.is_empty()).then_some((group, members))
     }
 
@@ -528,7 +534,8 @@ impl<'a> Compiler<'a> {
 }
 
 fn at_least(need: usize, of: Vec<Rule>, distinct: &[Attribute], over: Over) -> Rule {
-    Rule::AtLeast(AtLeast { need, of, distinct: distinct.iter().copied().collect(), over, named: None })
+    let distinct = distinct.iter().copied().collect();
+    Rule::AtLeast(Box::new(AtLeast { need, of, distinct, over, named: None }))
 }
 
 /// How many nodes a rule has.
@@ -555,12 +562,12 @@ fn distinct(object: &Object, at: &str) -> Result<BTreeSet<Attribute>, PolicyErro
 
 /// That nobody is in two elements.
 fn once(of: &[Rule]) -> Result<(), PolicyFault> {
-    let mut seen: BTreeMap<&Name, usize> = BTreeMap::new();
+    let mut seen: BTreeMap<&Voter, usize> = BTreeMap::new();
     for (n, rule) in of.iter().enumerate() {
         for voter in rule.voters() {
             if let Some(first) = seen.insert(voter, n) {
                 let (first, second) = (first + 1, n + 1);
-                return Err(PolicyFault::Twice { voter: voter.clone(), first, second });
+                return Err(PolicyFault::Twice { voter: voter.name().clone(), first, second });
             }
         }
     }

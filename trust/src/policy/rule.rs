@@ -12,9 +12,28 @@ use crate::roster::EVERYONE;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
     /// This attester, or `self`.
-    Voter(Name),
+    Voter(Voter),
     /// So many of several.
-    AtLeast(AtLeast),
+    AtLeast(Box<AtLeast>),
+}
+
+/// An attester, or `self`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Voter {
+    pub(super) name: Name,
+    pub(super) seat: usize,
+}
+
+impl Voter {
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The place of the name among those of the roster and `self`, in order.
+    pub(crate) fn seat(&self) -> usize {
+        self.seat
+    }
 }
 
 /// So many of several rules must be met by those who agree.
@@ -104,24 +123,31 @@ impl Rule {
     pub(crate) fn met<'a>(
         &self,
         members: &Members,
-        agrees: &impl Fn(&Name) -> Option<Agreement<'a>>,
+        agrees: &impl Fn(&Voter) -> Option<Agreement<'a>>,
     ) -> bool {
         match self {
-            Self::Voter(name) => agrees(name).is_some(),
+            Self::Voter(voter) => agrees(voter).is_some(),
             Self::AtLeast(rule) => rule.reached(&rule.tally(members, agrees)),
         }
     }
 
     /// Everybody whom it names.
-    pub fn voters(&self) -> BTreeSet<&Name> {
-        let (mut voters, mut left) = (BTreeSet::new(), vec![self]);
-        while let Some(rule) = left.pop() {
-            match rule {
-                Self::Voter(name) => drop(voters.insert(name)),
-                Self::AtLeast(rule) => left.extend(&rule.of),
+    pub fn voters(&self) -> BTreeSet<&Voter> {
+        self.leaves().collect()
+    }
+
+    /// The same, as often as it names them.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = &Voter> {
+        let mut left = vec![std::slice::from_ref(self).iter()];
+        std::iter::from_fn(move || {
+            loop {
+                match left.last_mut()?.next() {
+                    Some(Self::Voter(voter)) => return Some(voter),
+                    Some(Self::AtLeast(rule)) => left.push(rule.of.iter()),
+                    None => drop(left.pop()),
+                }
             }
-        }
-        voters
+        })
     }
 }
 
@@ -154,17 +180,17 @@ impl AtLeast {
     pub(crate) fn tally<'a>(
         &self,
         members: &Members,
-        agrees: &impl Fn(&Name) -> Option<Agreement<'a>>,
+        agrees: &impl Fn(&Voter) -> Option<Agreement<'a>>,
     ) -> Tally {
         let have = self.of.iter().filter(|rule| rule.met(members, agrees)).count();
         let distinct = self.distinct.iter().map(|attribute| {
             let mut values: BTreeSet<&Name> = BTreeSet::new();
             let mut anywhere = 0;
-            for voter in self.of.iter().flat_map(Rule::voters).collect::<BTreeSet<_>>() {
+            for voter in self.of.iter().flat_map(Rule::leaves).collect::<BTreeSet<_>>() {
                 match (attribute, agrees(voter)) {
                     (_, None) => {}
                     (Attribute::Operator, Some(_)) => {
-                        values.extend(members.get(voter).map(|member| &member.operator));
+                        values.insert(&members[voter].operator);
                     }
                     (attribute, Some(Agreement::On(platform))) => values.extend(attribute.of(platform)),
                     (_, Some(Agreement::Anywhere)) => anywhere += 1,
@@ -183,7 +209,7 @@ impl AtLeast {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Voter(name) => name.fmt(f),
+            Self::Voter(voter) => voter.name.fmt(f),
             Self::AtLeast(rule) => rule.fmt(f),
         }
     }
@@ -217,13 +243,14 @@ impl Rule {
     /// The one name that stands for it in a policy, if there is one.
     fn name(&self) -> Option<&Name> {
         match self {
-            Self::Voter(name) | Self::AtLeast(AtLeast { named: Some(name), .. }) => Some(name),
-            Self::AtLeast(AtLeast { over: Over::Group(group), need: 1, distinct, .. })
-                if distinct.is_empty() =>
-            {
-                Some(group)
-            }
-            Self::AtLeast(_) => None,
+            Self::Voter(voter) => Some(&voter.name),
+            Self::AtLeast(rule) => match &**rule {
+                AtLeast { named: Some(name), .. } => Some(name),
+                AtLeast { over: Over::Group(group), need: 1, distinct, .. } if distinct.is_empty() => {
+                    Some(group)
+                }
+                _ => None,
+            },
         }
     }
 }

@@ -13,7 +13,7 @@ fn a_successor_is_the_same_voter() {
     let said = [a.built(1, '1'), a.succeed("a2"), next.built(1, '1'), next.succeed("a3"), last.built(1, '1')];
     let case = Case::signed("a, b", json!(ONE), &said);
     assert_eq!((case.votes().as_str(), case.outcome().as_str()), ("a:1", "accepted 1"));
-    assert_eq!(case.claims().votes[&name("a")].key, Some(key("a3")), "the latest key's is shown");
+    assert_eq!(case.claims().vote(&name("a")).unwrap().key, Some(key("a3")), "the latest key's is shown");
     // Whichever key says something else, it is the same voter who contradicts himself.
     let other = last.built(1, '2');
     let case = Case::signed("a, b", json!(ONE), said.iter().chain([&other]));
@@ -94,7 +94,7 @@ fn a_member_that_goes_on_as_another_has_one_vote() {
     let said = [a.built(1, '1'), a.succeed("c"), b.built(1, '1'), b.succeed("c"), c.built(1, '1')];
     let case = Case::signed("a, b", two.clone(), &said);
     assert_eq!((case.outcome().as_str(), case.votes().as_str()), ("pending", "a:1"));
-    assert_eq!(case.claims().votes[&name("a")].key, Some(key("c")));
+    assert_eq!(case.claims().vote(&name("a")).unwrap().key, Some(key("c")));
     // In a circle.
     let (mut a, mut b) = (Feed::of("a"), Feed::of("b"));
     let said = [a.built(1, '1'), a.succeed("b"), b.built(1, '1'), b.succeed("a")];

@@ -86,9 +86,9 @@ fn signatures_are_not_keys() {
     let said = [feed.built(1, '1'), feed.built(1, '1'), feed.built(1, '1')];
     let case = Case::signed(FIVE, json!({ "rule": { "atLeast": 2, "of": ["a", "b"] } }), &said);
     assert_eq!((case.outcome().as_str(), case.votes().as_str()), ("pending", "a:1"));
-    assert_eq!(case.claims().votes[&name("a")].seq, Some(2), "the latest is the one that is shown");
+    assert_eq!(case.claims().vote(&name("a")).unwrap().seq, Some(2), "the latest is the one that is shown");
     let case = Case::signed(FIVE, json!("one"), said.iter().rev());
-    assert_eq!(case.claims().votes[&name("a")].seq, Some(2), "whichever is heard first");
+    assert_eq!(case.claims().vote(&name("a")).unwrap().seq, Some(2), "whichever is heard first");
 }
 
 /// One key listed under two names had two votes.

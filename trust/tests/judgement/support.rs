@@ -229,7 +229,7 @@ impl Case {
     /// Who votes for what, as `alice:1 bob:2`.
     pub(crate) fn votes(&self) -> String {
         let claims = self.claims();
-        let votes = claims.votes.iter().map(|(who, claim)| format!("{who}:{}", digit(&claim.outputs)));
+        let votes = claims.votes().map(|(who, claim)| format!("{who}:{}", digit(&claim.outputs)));
         votes.collect::<Vec<_>>().join(" ")
     }
 
