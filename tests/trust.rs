@@ -300,27 +300,3 @@ fn bad_evidence_is_refused() {
     // What was good of the cut file is kept, and the rest comes later.
     assert_eq!(place.ok("carol", "assize attest import good.evidence"), "1 new, 1 known\n");
 }
-
-/// The in-toto statement is signed as DSSE says, by the key that attested.
-#[test]
-fn in_toto_envelopes_verify() {
-    let place = Place::new(PROJECT);
-    place.ok("alice", "assize build a");
-    let envelope: serde_json::Value =
-        serde_json::from_str(&place.ok("alice", "assize attest export --in-toto a -o -")).unwrap();
-    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    let decode = |value| data_encoding::BASE64.decode(text(value).as_bytes()).unwrap();
-    let payload = decode(&envelope["payload"]);
-    let kind = text(&envelope["payloadType"]);
-    let framed =
-        [format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).as_bytes(), payload.as_slice()].concat();
-    let key = place.key("alice").verifying_key();
-    let signature = decode(&envelope["signatures"][0]["sig"]);
-    let signature = ed25519_dalek::Signature::from_slice(&signature).unwrap();
-    key.verify_strict(&framed, &signature).unwrap();
-    let statement: serde_json::Value = serde_json::from_slice(&payload).unwrap();
-    assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
-    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
-    let nar: NarHash = place.ok("alice", "assize build a").split(' ').next().unwrap().parse().unwrap();
-    assert_eq!(statement["subject"][0]["digest"]["blake3"], nar.to_hex());
-}
