@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Refusing is always allowed, panicking never. What is accepted must be the same after writing and
-//! reading it again, and must keep what the decoder promises.
+//! reading it again, and must keep what the decoder promises. Each says whether it accepted: a target
+//! that refuses all of its seeds looks at nothing.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::LazyLock};
 
 use node::{build, eval, fetch};
 use protocol::{
@@ -25,16 +26,17 @@ use protocol::{
     sri::Sri,
     statement::Unverified,
 };
+use serde_json::Value;
 use store::{Fact, Notice, Store};
-use trust::roster::Roster;
+use trust::{ledger::Voters, policy::Policy, roster::Roster, standing::Standings, verdict::judge};
 
 /// A decoder and what it is tried with.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// Its name, here and for libFuzzer.
     pub name: &'static str,
-    /// Panics if the decoder does not keep what it promises.
-    pub check: fn(&[u8]),
+    /// Whether the decoder accepts the input. Panics if it does not keep what it promises.
+    pub check: fn(&[u8]) -> bool,
     /// Directories below `tests/` with inputs to begin with.
     pub seeds: &'static [&'static str],
     /// How many damaged inputs every test run tries.
@@ -63,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "evidence", check: evidence, seeds: &["vectors/evidence"], mutations: MANY },
     Target { name: "key", check: key, seeds: &["fuzz/seeds/key"], mutations: MANY },
     Target { name: "roster", check: roster, seeds: &["vectors/roster"], mutations: MANY },
+    Target { name: "policy", check: policy, seeds: &["fuzz/seeds/policy"], mutations: MANY },
     Target { name: "journal", check: journal, seeds: &["fuzz/seeds/journal"], mutations: FEW },
     Target { name: "bundle", check: bundle, seeds: &["fuzz/seeds/bundle"], mutations: FEW },
     Target { name: "frames", check: frames, seeds: &["fuzz/seeds/frames"], mutations: MANY },
@@ -74,15 +77,19 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// An archive that is read is, written again, the same bytes; nothing of it lies outside of them.
-pub fn nar_read(data: &[u8]) {
+pub fn nar_read(data: &[u8]) -> bool {
     let index = match Index::read(data) {
         Ok(index) => index,
-        Err(error) => return assert!(error.at <= data.len() as u64, "{error}"),
+        Err(error) => {
+            assert!(error.at <= data.len() as u64, "{error}");
+            return false;
+        }
     };
     let mut writer = Writer::new(Vec::new());
     write(&index, NodeId::ROOT, data, &mut writer);
     assert_eq!(writer.finish().expect("a vector takes everything"), data);
     assert_eq!(index.walk(data).len(), index.len());
+    true
 }
 
 /// At most 64 deep, or it would not have been read.
@@ -104,16 +111,18 @@ fn write(index: &Index, id: NodeId, data: &[u8], to: &mut Writer<Vec<u8>>) {
 }
 
 /// A byte with the length of a path, the path, an archive: looking up gives what walking gives.
-pub fn nar_lookup(data: &[u8]) {
-    let Some((path, archive)) = split(data) else { return };
-    let Ok(index) = Index::read(archive) else { return };
+pub fn nar_lookup(data: &[u8]) -> bool {
+    let Some((path, archive)) = split(data) else { return false };
+    let Ok(index) = Index::read(archive) else { return false };
     let tree: BTreeMap<_, _> = index.walk(archive).into_iter().collect();
     assert_eq!(tree.len(), index.len(), "two nodes have one path");
     for (path, id) in &tree {
         assert_eq!(index.lookup(path, archive), Some(*id));
     }
     let plain: Vec<_> = path.split(|b| *b == b'/').filter(|c| !c.is_empty()).collect();
-    assert_eq!(index.lookup(path, archive), tree.get(&plain.join(&b'/')).copied());
+    let found = index.lookup(path, archive);
+    assert_eq!(found, tree.get(&plain.join(&b'/')).copied());
+    found.is_some()
 }
 
 /// A byte with a length, as many bytes, the rest.
@@ -123,36 +132,39 @@ fn split(data: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A derivation has one encoding, and resolves to an action that has one.
-pub fn derivation(data: &[u8]) {
-    let Ok(derivation) = Derivation::from_bytes(data) else { return };
+pub fn derivation(data: &[u8]) -> bool {
+    let Ok(derivation) = Derivation::from_bytes(data) else { return false };
     assert_eq!(derivation.to_bytes(), data);
     assert!(!derivation.outputs().is_empty());
     let unresolved = derivation.resolve(|_, _| None);
     assert_eq!(unresolved.is_err(), !derivation.dependencies().is_empty());
     let resolved = derivation.resolve(|_, _| Some(NarHash::from_bytes([7; 32])));
-    action(&resolved.expect("every output is known").to_bytes());
+    action(&resolved.expect("every output is known").to_bytes())
 }
 
 /// An action has one encoding, and its document is one JSON object.
-pub fn action(data: &[u8]) {
-    let Ok(action) = Action::from_bytes(data) else { return };
+pub fn action(data: &[u8]) -> bool {
+    let Ok(action) = Action::from_bytes(data) else { return false };
     assert_eq!(action.to_bytes(), data);
     if let Action::Build(build) = action {
         let document = build.stdin_document();
-        let value: serde_json::Value = serde_json::from_str(&document).expect("the document is JSON");
+        let value: Value = serde_json::from_str(&document).expect("the document is JSON");
         let names = value["inputs"].as_object().expect("an object of mounts");
         assert_eq!(names.len(), build.inputs.len());
     }
+    true
 }
 
 /// Names and paths of guests are what they are made of.
-pub fn name(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(name) = Name::new(text) {
+pub fn name(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let (name, path) = (Name::new(text), GuestPath::new(text));
+    let accepted = name.is_ok() || path.is_ok();
+    if let Ok(name) = name {
         assert_eq!(name.to_string(), text);
         assert!(GuestPath::new(name.input_mount()).is_ok() && GuestPath::new(name.output_mount()).is_ok());
     }
-    if let Ok(path) = GuestPath::new(text) {
+    if let Ok(path) = path {
         assert_eq!(path.to_string(), text);
         let joined: String = path.components().map(|c| format!("/{c}")).collect();
         assert!(joined == text || text == "/", "{text}");
@@ -161,19 +173,21 @@ pub fn name(data: &[u8]) {
             assert_eq!(format!("/in/{input}/{below}").trim_end_matches('/'), text);
         }
     }
+    accepted
 }
 
 /// A pattern, a line feed, a path: matching agrees with its definition (SPEC §5.4).
-pub fn glob(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Some((pattern, path)) = text.split_once('\n') else { return };
-    let Ok(glob) = Glob::new(pattern) else { return };
+pub fn glob(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Some((pattern, path)) = text.split_once('\n') else { return false };
+    let Ok(glob) = Glob::new(pattern) else { return false };
     assert_eq!(glob.as_str(), pattern);
     let pattern: Vec<&[u8]> = pattern.as_bytes().split(|b| *b == b'/').collect();
     let components: Vec<&[u8]> = path.as_bytes().split(|b| *b == b'/').collect();
     let one = |p: &&[u8], c: &&[u8]| definition(p, c, |b| *b == b'*', |p, c| *p == b'?' || p == c);
     let expected = definition(&pattern, &components, |p| *p == b"**", one);
     assert_eq!(glob.matches(path.as_bytes()), expected, "{pattern:?} on {path:?}");
+    expected
 }
 
 /// Whether all of `text` matches, by what each element of the pattern can reach: no backtracking,
@@ -197,17 +211,18 @@ fn definition<T>(pattern: &[T], text: &[T], any: impl Fn(&T) -> bool, one: impl 
 }
 
 /// A hash in SRI form has one text.
-pub fn sri(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(sri) = text.parse::<Sri>() else { return };
+pub fn sri(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Ok(sri) = text.parse::<Sri>() else { return false };
     assert_eq!(sri.to_string(), text);
     assert_eq!(sri.digest().len(), sri.algorithm().digest_bytes());
+    true
 }
 
 /// A location has one text, and its parts are safe where they go: to command lines and file names.
-pub fn location(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(location) = text.parse::<Location>() else { return };
+pub fn location(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Ok(location) = text.parse::<Location>() else { return false };
     assert_eq!(location.to_string(), text);
     let words = match &location {
         Location::Url(_) => vec![],
@@ -224,11 +239,12 @@ pub fn location(data: &[u8]) {
     }
     let name = location.suggested_name();
     assert!(name.is_empty() || Name::new(&name).is_ok(), "{name:?}");
+    true
 }
 
 /// There is one text for each id, of one kind.
-pub fn id(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+pub fn id(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
     let read = [
         text.parse::<NarHash>().ok().map(|id| (id.to_string(), id.to_hex())),
         text.parse::<DerivationId>().ok().map(|id| (id.to_string(), id.to_hex())),
@@ -239,15 +255,18 @@ pub fn id(data: &[u8]) {
         assert_eq!(again, text);
         assert_eq!(NarHash::from_hex(hex).map(|id| id.to_hex()).as_ref(), Some(hex));
     }
-    if let Some(id) = NarHash::from_hex(text) {
+    let hex = NarHash::from_hex(text);
+    if let Some(id) = hex {
         assert_eq!(id.to_hex(), text);
     }
+    hex.is_some() || read.iter().any(Option::is_some)
 }
 
 /// A fact of the journal has one encoding.
-pub fn fact(data: &[u8]) {
-    let Ok(fact) = Fact::from_bytes(data) else { return };
+pub fn fact(data: &[u8]) -> bool {
+    let Ok(fact) = Fact::from_bytes(data) else { return false };
     assert_eq!(fact.to_bytes(), data);
+    true
 }
 
 /// The statements of the vectors that verify. Nobody can make others.
@@ -260,47 +279,84 @@ const GENUINE: [&[u8]; 5] = [
 ];
 
 /// A statement has one encoding, and what was not signed does not verify.
-pub fn statement(data: &[u8]) {
-    let Ok(unverified) = Unverified::from_bytes(data) else { return };
+pub fn statement(data: &[u8]) -> bool {
+    let Ok(unverified) = Unverified::from_bytes(data) else { return false };
     assert_eq!(unverified.bytes(), data);
     assert_eq!(unverified.statement().to_bytes(), data[64..]);
-    if let Ok(signed) = unverified.verify() {
-        assert!(GENUINE.contains(&data), "a forgery: {:?}", signed.statement());
-    }
+    let Ok(signed) = unverified.verify() else { return false };
+    assert!(GENUINE.contains(&data), "a forgery: {:?}", signed.statement());
+    true
 }
 
 /// An evidence file is what its items are; each that verifies is written as it was read, or, if it
 /// is an equivocation, in its one order.
-pub fn evidence(data: &[u8]) {
-    let Ok(items) = evidence::read(data) else { return };
+pub fn evidence(data: &[u8]) -> bool {
+    let Ok(items) = evidence::read(data) else { return false };
+    let mut verified = false;
     for item in items.flatten() {
         let Ok(good) = item.verify() else { continue };
+        verified = true;
         let again = UnverifiedEvidence::from_bytes(&good.to_bytes()).expect("what is written is read");
         assert_eq!(again.verify().expect("what verified verifies"), good);
     }
+    verified
 }
 
 /// A key has one text.
-pub fn key(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(key) = text.parse::<AttesterKey>() {
-        assert_eq!(key.to_string(), text);
-    }
-    if let Ok(secret) = parse_secret(text) {
-        assert_eq!(secret_text(&secret), text);
-    }
+pub fn key(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let (key, secret) = (text.parse::<AttesterKey>(), parse_secret(text));
+    let again = key.iter().map(AttesterKey::to_string).chain(secret.iter().map(secret_text));
+    again.inspect(|again| assert_eq!(again, text)).count() > 0
 }
 
 /// A roster that is accepted stays the same when it is written and read.
-pub fn roster(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(roster) = Roster::parse(text) else { return };
+pub fn roster(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Ok(roster) = Roster::parse(text) else { return false };
     assert_eq!(Roster::parse(&roster.to_json()).ok(), Some(roster));
+    true
+}
+
+/// The roster of a vector, and its time.
+static ROSTER: LazyLock<(Roster, u64)> = LazyLock::new(|| {
+    let case: Value =
+        serde_json::from_str(include_str!("../vectors/policy/ok_everything.json")).expect("JSON");
+    let roster = Roster::parse(&case["roster"].to_string()).expect("a roster");
+    (roster, case["now"].as_u64().expect("a time"))
+});
+
+/// A policy, for a roster of five. One that is accepted never takes outputs that nobody named, and
+/// counts nobody but the five and `self`.
+pub fn policy(data: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<Value>(data) else { return false };
+    let (roster, now) = &*ROSTER;
+    let policy = match Policy::compile(&value, roster, *now) {
+        Ok(policy) => policy,
+        Err(error) => {
+            assert!(error.at.starts_with("policy"), "{error}");
+            return false;
+        }
+    };
+    let nothing = Voters::new(roster, None, &Standings::default(), *now).claims(
+        &ActionId::from_bytes([7; 32]),
+        None,
+        [],
+        None,
+    );
+    for view in policy.views() {
+        let verdict = judge(&nothing, &view);
+        assert!(verdict.accepted().is_none(), "nobody has to agree: {verdict}");
+        let known = |name: &Name| name.as_str() == "self" || roster.get(name).is_some();
+        assert!(view.rule().voters().into_iter().all(known), "{}", view.rule());
+    }
+    assert!(policy.notes().iter().all(|note| note.to_string().starts_with("policy")));
+    true
 }
 
 /// The bytes are the only segment of a journal: the store opens, has every fact up to the first
 /// damage, and needs no second repair.
-pub fn journal(data: &[u8]) {
+pub fn journal(data: &[u8]) -> bool {
     let home = scratch();
     let directory = home.path().join("journal");
     std::fs::create_dir(&directory).expect("a directory for the journal");
@@ -308,7 +364,9 @@ pub fn journal(data: &[u8]) {
     let open = || Store::open(home.path(), |_| false);
     let store = open().expect("whatever the journal is, the store opens");
     let mut pins = BTreeMap::new();
-    for fact in intact(data) {
+    let facts = intact(data);
+    let accepted = !facts.is_empty();
+    for fact in facts {
         match fact {
             Fact::Action(action) => assert_eq!(store.action(&action.id()).ok().flatten(), Some(action)),
             // The latest counts, which may lie behind the damage.
@@ -336,6 +394,7 @@ pub fn journal(data: &[u8]) {
         |notice: &Notice| matches!(notice, Notice::UnknownFact { .. } | Notice::SegmentMissing { .. });
     assert!(again.notices().iter().all(unknown), "{:?}", again.notices());
     assert_eq!(again.pins().expect("the index is whole"), found);
+    accepted
 }
 
 /// The facts of a segment before anything that is no frame: its format (SPEC §9.2) read anew.
@@ -354,14 +413,16 @@ fn intact(mut bytes: &[u8]) -> Vec<Fact> {
 }
 
 /// What is imported is what its names say.
-pub fn bundle(data: &[u8]) {
+pub fn bundle(data: &[u8]) -> bool {
     // The store would refuse the rest for the same reason, after writing it to disk.
     if Index::read(data).is_err() {
-        return;
+        return false;
     }
     let home = scratch();
     let store = Store::open(home.path(), |_| false).expect("a new store");
-    match store.import(data, 1 << 20) {
+    let imported = store.import(data, 1 << 20);
+    let accepted = imported.is_ok();
+    match imported {
         Ok(imported) => {
             assert!(!imported.plain || imported.nars.len() == 1);
             for nar in &imported.nars {
@@ -376,11 +437,12 @@ pub fn bundle(data: &[u8]) {
         Err(error) => drop(error.to_string()),
     }
     assert!(store.verify(false, |_, _| {}).expect("the store can be read").is_clean());
+    accepted
 }
 
 /// Frames of a worker are understood one by one: what is understood is what was said.
-pub fn frames(data: &[u8]) {
-    let Ok(frames) = build::probe::frames(data) else { return };
+pub fn frames(data: &[u8]) -> bool {
+    let Ok(frames) = build::probe::frames(data) else { return false };
     let mut again = Vec::new();
     for (kind, content) in frames {
         again.push(kind);
@@ -389,24 +451,26 @@ pub fn frames(data: &[u8]) {
     }
     // Less than a frame's head at the end is an end.
     assert!(data.starts_with(&again) && data.len() - again.len() < 5);
+    !again.is_empty()
 }
 
 /// An evaluation that is accepted stays the same when it is passed on.
-pub fn answer(data: &[u8]) {
-    let Ok(again) = eval::probe::answer(data) else { return };
+pub fn answer(data: &[u8]) -> bool {
+    let Ok(again) = eval::probe::answer(data) else { return false };
     assert_eq!(eval::probe::answer(&again).ok().as_ref(), Some(&again));
+    true
 }
 
 /// A byte that chooses a directory, a byte with the length of a path, the path, an archive: from
 /// that directory the path never leaves it, whatever symlinks the archive has.
-pub fn paths(data: &[u8]) {
-    let Some((choice, rest)) = data.split_first() else { return };
-    let Some((path, archive)) = split(rest) else { return };
-    let Ok(index) = Index::read(archive) else { return };
+pub fn paths(data: &[u8]) -> bool {
+    let Some((choice, rest)) = data.split_first() else { return false };
+    let Some((path, archive)) = split(rest) else { return false };
+    let Ok(index) = Index::read(archive) else { return false };
     let tree = index.walk(archive);
     let directories: Vec<_> = tree.iter().filter(|(_, id)| is_directory(&index, *id)).collect();
     if directories.is_empty() {
-        return;
+        return false;
     }
     let base = &directories[usize::from(*choice) % directories.len()].0;
     let scratch = scratch();
@@ -414,8 +478,10 @@ pub fn paths(data: &[u8]) {
     std::fs::write(&file, archive).expect("an archive");
     let mounted = build::probe::Mounted::open(&file, scratch.path()).expect("it was read");
     let symlink = |id: NodeId| matches!(index.node_of(id), Node::Symlink { .. });
+    let mut accepted = false;
     for follow in [false, true] {
         let Ok(Some(found)) = mounted.resolve(base, path, follow) else { continue };
+        accepted = true;
         let (found, id) = tree.iter().find(|(_, id)| u64::from(id.place()) == found).expect("in the archive");
         let below = found
             .strip_prefix(&base[..])
@@ -430,6 +496,7 @@ pub fn paths(data: &[u8]) {
         let expected = index.lookup(&whole, archive).map(|id| u64::from(id.place()));
         assert_eq!(mounted.resolve(base, path, true).ok().flatten(), expected);
     }
+    accepted
 }
 
 fn is_directory(index: &Index, id: NodeId) -> bool {
@@ -437,22 +504,24 @@ fn is_directory(index: &Index, id: NodeId) -> bool {
 }
 
 /// Imports are found where the text has the keyword.
-pub fn jsonnet(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(imports) = eval::probe::imports(text) else { return };
+pub fn jsonnet(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Ok(imports) = eval::probe::imports(text) else { return false };
     let mut behind = 0;
     for (_, at) in imports {
         assert!(at >= behind && text.as_bytes()[at..].starts_with(b"import"), "byte {at}");
         behind = at + 1;
     }
+    behind > 0
 }
 
 /// Whatever a page of an index says, files are fetched by http only, and the login of the index goes
 /// to its own origin only.
-pub fn index_page(data: &[u8]) {
+pub fn index_page(data: &[u8]) -> bool {
     // A page may have a login of its own; it does not know the one of the index, unless it guesses.
     let guessed = data.contains(&b'\\') || data.windows(6).any(|w| w == b"secret");
-    for url in fetch::probe::index_page(data) {
+    let urls = fetch::probe::index_page(data);
+    for url in &urls {
         assert!(url.starts_with("https://") || url.starts_with("http://"), "{url}");
         if guessed {
             continue;
@@ -462,12 +531,14 @@ pub fn index_page(data: &[u8]) {
             "{url}"
         );
     }
+    !urls.is_empty()
 }
 
 /// A module is refused or accepted, but never a panic.
-pub fn module(data: &[u8]) {
-    let checked = build::check(data);
-    assert!(checked.is_err() || data.starts_with(b"\0asm"));
+pub fn module(data: &[u8]) -> bool {
+    let accepted = build::check(data).is_ok();
+    assert!(!accepted || data.starts_with(b"\0asm"));
+    accepted
 }
 
 /// In memory if there is such a place: stores sync what they write.
