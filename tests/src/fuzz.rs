@@ -270,7 +270,7 @@ pub fn fact(data: &[u8]) -> bool {
 }
 
 /// The statements of the vectors that verify. Nobody can make others.
-const GENUINE: [&[u8]; 5] = [
+pub const GENUINE: [&[u8]; 5] = [
     include_bytes!("../vectors/statement/ok_built.stm"),
     include_bytes!("../vectors/statement/ok_built_without_witness.stm"),
     include_bytes!("../vectors/statement/ok_failed.stm"),
