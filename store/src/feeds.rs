@@ -65,7 +65,8 @@ struct Batch<'s> {
     store: &'s Store,
     heads: MutexGuard<'s, BTreeMap<AttesterKey, Head>>,
     changed: BTreeMap<AttesterKey, Head>,
-    statements: BTreeMap<(AttesterKey, u64), Signed>,
+    /// Which of the facts is the statement at a place.
+    statements: BTreeMap<(AttesterKey, u64), usize>,
     facts: Vec<Fact>,
 }
 
@@ -208,7 +209,8 @@ impl Batch<'_> {
     }
 
     fn statement(&self, attester: &AttesterKey, place: u64) -> Result<Option<Signed>, LookupError> {
-        if let Some(signed) = self.statements.get(&(*attester, place)) {
+        let fact = self.statements.get(&(*attester, place)).map(|n| &self.facts[*n]);
+        if let Some(Fact::Evidence(Evidence::Statement(signed))) = fact {
             return Ok(Some(signed.clone()));
         }
         let at = self.store.indexed(|index| index.statement(attester, place))?;
@@ -217,7 +219,7 @@ impl Batch<'_> {
 
     fn push(&mut self, signed: Signed, next: Head) {
         self.changed.insert(next.attester(), next);
-        self.statements.insert((next.attester(), next.len() - 1), signed.clone());
+        self.statements.insert((next.attester(), next.len() - 1), self.facts.len());
         self.facts.push(Fact::Evidence(Evidence::Statement(signed)));
     }
 
