@@ -540,6 +540,25 @@ fn killing_a_build_at_any_instant_loses_nothing() {
     let nar = sandbox.build("all");
     assert_eq!(sandbox.cat(&nar, "text").len(), 10 + 28);
     sandbox.ok(["store", "verify"]);
+    // What a kill has cost is signatures, and these can be made up for: then all is said, and once.
+    let count = |args: &[&str]| sandbox.json(args).as_array().map_or(0, Vec::len);
+    sandbox.ok(["attest", "publish"]);
+    assert_eq!(count(&["attest", "list"]), count(&["store", "ls"]));
+}
+
+/// The same outputs are not all: what the guest did on the way must be the same, too.
+#[test]
+fn another_transcript_is_another_execution() {
+    let sandbox = sandbox("a: write('a', 'hello\\n')");
+    sandbox.build("a");
+    sandbox.ok(["build", "a", "--check", "2"]);
+    let store = store::Store::open(sandbox.home(), |_| false).expect("a store");
+    let built = store.realisations().expect("an index").next().expect("it was built").expect("a fact");
+    assert!(built.transcript.is_some());
+    let transcript = Some(protocol::witness::TranscriptHash::from_bytes([7; 32]));
+    store.record(&store::Fact::Built(store::Realisation { transcript, ..built })).expect("it is recorded");
+    drop(store);
+    sandbox.fails(&["build", "a", "--rebuild"], 104, &["in different ways", "bug of assize"]);
 }
 
 #[test]

@@ -247,14 +247,16 @@ impl<E: Error + 'static> From<node::schedule::ScheduleError<E>> for CliError {
     fn from(error: node::schedule::ScheduleError<E>) -> Self {
         use node::schedule::ScheduleError;
         match &error {
-            ScheduleError::NotDeterministic { action, .. } => Self::of(Code::NotDeterministic, &error)
-                .hint(format!("see what it does with `assize show {action}`; a difference between runs of one action is a bug of assize itself")),
+            ScheduleError::NotDeterministic { action, .. } => {
+                Self::of(Code::NotDeterministic, &error).hint(not_deterministic(action))
+            }
             ScheduleError::NoOutput { .. } | ScheduleError::Dangling { .. } => {
                 Self::of(Code::Evaluation, &error)
             }
             ScheduleError::Source { .. } => Self::of(Code::NotFound, &error),
-            ScheduleError::Known(_) => Self::of(Code::StoreDamaged, &error)
-                .hint("look at the store with `assize store verify`"),
+            ScheduleError::Known(_) => {
+                Self::of(Code::StoreDamaged, &error).hint("look at the store with `assize store verify`")
+            }
         }
     }
 }
@@ -286,6 +288,7 @@ pub(crate) fn of_failed(failed: &node::realise::Failed) -> CliError {
         RealiseError::Build(BuildError::TimedOut { .. }) => Code::TimedOut,
         RealiseError::Build(_) => Code::BuildFailed,
         RealiseError::Fetch(fetch) if fetch.is_mismatch() => Code::HashMismatch,
+        RealiseError::Transcript => Code::NotDeterministic,
         _ => Code::Failed,
     };
     let what = format!("cannot {verb} `{}`: {}", failed.name, failed.error);
@@ -322,7 +325,14 @@ pub(crate) fn of_failed(failed: &node::realise::Failed) -> CliError {
                 _ => format!("all of its log: `assize log {}`", failed.action),
             });
         }
+        RealiseError::Transcript => error.hint = Some(not_deterministic(&failed.action)),
         _ => {}
     }
     error
+}
+
+fn not_deterministic(action: &protocol::id::ActionId) -> String {
+    format!(
+        "see what it does with `assize show {action}`; a difference between runs of one action is a bug of assize itself"
+    )
 }

@@ -90,6 +90,9 @@ pub enum RealiseError {
     /// What was stored cannot be read.
     #[error("cannot read what was stored")]
     ReadBack(#[source] store::GetError),
+    /// It was executed before with the same outputs, but the guest did something else on the way.
+    #[error("two executions gave the same outputs in different ways: what the guest called differs")]
+    Transcript,
     /// That it was built cannot be recorded.
     #[error("cannot record the result")]
     Record(#[source] store::RecordError),
@@ -248,7 +251,7 @@ impl Realiser {
         Ok(realised)
     }
 
-    /// Executes a task, and records what it gave unless another result is on record: that is for
+    /// Executes a task, and records what it gave unless other outputs are on record: that is for
     /// the schedule to notice.
     fn execution(
         &self,
@@ -370,8 +373,13 @@ fn record(
 ) -> Result<Option<Realisation>, RealiseError> {
     let action = task.action.id();
     let known = store.realisation(&action).ok().flatten();
-    if known.is_some_and(|known| known.outputs != executed.outputs) {
-        return Ok(None);
+    if let Some(known) = known {
+        if known.outputs != executed.outputs {
+            return Ok(None);
+        }
+        if known.transcript.is_some_and(|before| before != executed.transcript) {
+            return Err(RealiseError::Transcript);
+        }
     }
     let realisation = Realisation {
         action,

@@ -17,7 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::id::NarHash;
+use protocol::{
+    feed::Head,
+    id::NarHash,
+    key::{AttesterKey, SigningKey},
+    name::Name,
+    statement::{Attestation, Body, Platform},
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::{AdmitError, AppendError, Fact, Notice, RecordError, Store};
 use support::{action, archive, realisation};
@@ -100,9 +106,26 @@ fn one_thing(store: &Store, n: u32) {
     }
     let a = action(n);
     store.record_all(&[Fact::Action(a.clone()), Fact::Built(realisation(&a, hash, 1))]).unwrap();
+    store.say(&attester(), 0, [attestation(n)]).unwrap();
     if n.is_multiple_of(8) {
         store.pin(&format!("pin {n}"), &BTreeSet::from([hash])).unwrap();
     }
+}
+
+fn attester() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+/// What is signed about thing number `n`.
+fn attestation(n: u32) -> Body {
+    let realisation = realisation(&action(n), NarHash::of(&nar(n)), 1);
+    let platform = Platform::here(Name::new("none").unwrap());
+    Body::Built(Attestation {
+        action: realisation.action,
+        outputs: realisation.outputs,
+        witness: None,
+        platform,
+    })
 }
 
 fn is_there(store: &Store, n: u32) {
@@ -111,6 +134,17 @@ fn is_there(store: &Store, n: u32) {
     assert_eq!(store.open_nar(&hash).unwrap().bytes().len(), nar(n).len());
     assert_eq!(store.action(&a.id()).unwrap(), Some(a.clone()));
     assert_eq!(store.realisation(&a.id()).unwrap(), Some(realisation(&a, hash, 1)));
+    let said = store.claims(&a.id()).unwrap();
+    assert_eq!(said.iter().map(|signed| &signed.statement().body).collect::<Vec<_>>(), [&attestation(n)]);
+}
+
+/// Every statement follows the one before it, however often the attester was killed.
+fn is_whole(store: &Store) {
+    let mut head = Head::empty(AttesterKey::of(&attester()));
+    for signed in store.statements(&head.attester(), 0) {
+        head = head.follow(&signed.unwrap()).unwrap();
+    }
+    assert_eq!(head, store.head(&head.attester()).unwrap());
 }
 
 #[test]
@@ -139,6 +173,7 @@ fn killed_again_and_again() {
         for n in &done {
             is_there(&store, *n);
         }
+        is_whole(&store);
         acknowledged.extend(done);
     }
     let store = Store::open(temp.path(), |_| false).unwrap();
