@@ -573,7 +573,7 @@ pub(crate) fn decode_sri(d: &mut Decoder<'_>) -> Result<Sri, Malformed> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn sample() -> Build {

@@ -176,6 +176,8 @@ pub(crate) mod list {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// SPEC §4: every other spelling of `[1, "a"]` is refused, and each for its own reason.
@@ -187,11 +189,77 @@ mod tests {
         let at = |bytes: &[u8]| from_bytes::<Pair>(bytes, 64).unwrap_err().to_string();
         assert_eq!(at(&[0x82, 0x18, 0x01, 0x61, b'a']), "byte 1: not the canonical form");
         assert_eq!(at(&[0x98, 0x02, 0x01, 0x61, b'a']), "byte 0: not the canonical form");
-        assert_eq!(at(&[0x82, 0x01, 0x61, b'a', 0]), "byte 4: 1 bytes behind the end");
+        assert_eq!(at(&[0x82, 0x01, 0x61, b'a', 0, 0]), "byte 4: 2 bytes behind the end");
         assert_eq!(at(&[0x9f, 0x01, 0x61, b'a', 0xff]), "not a valid encoding");
         assert_eq!(at(&[0x82, 0x01, 0x7f, 0x61, b'a', 0xff]), "not a valid encoding");
         assert_eq!(at(&[0x82, 0x01, 0x78, 0x01, b'a']), "byte 2: not the canonical form");
         assert_eq!(at(&[0x82, 0x01, 0x62, b'a']), "not a valid encoding");
         assert_eq!(from_bytes::<Pair>(&ok, 3).unwrap_err().to_string(), "4 bytes, but at most 3 are allowed");
+    }
+
+    /// SPEC §4: what is sorted has one order, and the first byte that is out of it is named.
+    #[test]
+    fn one_order() {
+        let at = |bytes: &[u8]| from_bytes::<BTreeSet<String>>(bytes, 64).map_err(|e| e.to_string());
+        let all = BTreeSet::from(["aa".to_owned(), "ab".to_owned()]);
+        assert_eq!(at(b"\x82\x62aa\x62ab"), Ok(all));
+        assert_eq!(at(b"\x82\x62ab\x62aa"), Err("byte 3: not the canonical form".into()));
+        assert_eq!(at(b"\x82\x62aa\x62aa"), Err("byte 0: not the canonical form".into()));
+    }
+
+    /// Reads one integer for each that it is to be, and writes another number of them.
+    #[derive(Debug)]
+    struct Uneven<const READ: usize, const WRITTEN: usize>(u8);
+
+    impl<C, const READ: usize, const WRITTEN: usize> Encode<C> for Uneven<READ, WRITTEN> {
+        fn encode<W: Write>(
+            &self,
+            e: &mut minicbor::Encoder<W>,
+            _: &mut C,
+        ) -> Result<(), minicbor::encode::Error<W::Error>> {
+            (0..WRITTEN).try_for_each(|_| e.u8(self.0)?.ok())
+        }
+    }
+
+    impl<'b, C, const READ: usize, const WRITTEN: usize> Decode<'b, C> for Uneven<READ, WRITTEN> {
+        fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+            (0..READ).try_fold(Self(0), |_, _| d.u8().map(Self))
+        }
+    }
+
+    /// What is encoded again is to be all that was read, and no more.
+    #[test]
+    fn a_part_is_not_the_whole() {
+        let refused = |error: DecodeError| error.to_string();
+        assert!(from_bytes::<Uneven<1, 1>>(&[7], 1).is_ok());
+        let shorter = from_bytes::<Uneven<2, 1>>(&[7, 7], 2).map_err(refused).unwrap_err();
+        assert_eq!(shorter, "byte 1: not the canonical form");
+        let longer = from_bytes::<Uneven<1, 2>>(&[7], 1).map_err(refused).unwrap_err();
+        assert_eq!(longer, "byte 1: not the canonical form");
+    }
+
+    #[test]
+    fn lengths_are_those_of_the_bytes() {
+        for value in ["", "a", &"a".repeat(1000)] {
+            assert_eq!(encoded_len(&(1, value)), to_bytes(&(1, value)).len());
+        }
+    }
+
+    /// SPEC §4: a list is bounded before it is read, and a structure has all of its fields.
+    #[test]
+    fn arrays_are_counted() {
+        let list = |bytes: &[u8]| {
+            let read = list::decode::<u8, Vec<u8>>(&mut minicbor::Decoder::new(bytes), 2);
+            read.map_err(|e| e.to_string())
+        };
+        assert_eq!(list(&[0x81, 7]), Ok(vec![7]));
+        assert_eq!(list(&[0x82, 7, 8]), Ok(vec![7, 8]));
+        assert!(list(&[0x83, 7, 8, 9]).unwrap_err().contains("3 elements, but at most 2 are allowed"));
+        assert!(list(&[0x9f, 7, 0xff]).unwrap_err().contains("indefinite length"));
+        let fields = |bytes: &[u8]| array(&mut minicbor::Decoder::new(bytes), 2).map_err(|e| e.to_string());
+        assert_eq!(fields(&[0x82]), Ok(()));
+        assert!(fields(&[0x81]).unwrap_err().contains("expected an array of 2 elements, found 1"));
+        assert!(fields(&[0x83]).unwrap_err().contains("expected an array of 2 elements, found 3"));
+        assert!(fields(&[0x9f]).unwrap_err().contains("indefinite length"));
     }
 }

@@ -355,3 +355,156 @@ fn statement(d: &mut Decoder<'_>) -> Result<Unverified, Malformed> {
         None => refuse(at, error),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        id::{ActionId, NarHash, StatementId},
+        name::Name,
+        output::{Output, Outputs},
+        statement::{Attestation, Body, Platform, Statement},
+    };
+
+    fn key(n: u8) -> SigningKey {
+        SigningKey::from_bytes(&[n; 32])
+    }
+
+    fn attester(n: u8) -> AttesterKey {
+        AttesterKey::of(&key(n))
+    }
+
+    fn outputs(digit: u8) -> Outputs {
+        Outputs::from([(Name::out(), Output { nar: NarHash::from_bytes([digit; 32]), size: 1 })])
+    }
+
+    /// What attester `who` says at a place, behind the statement before.
+    fn said(who: u8, before: Option<&Signed>, outputs: Outputs) -> Signed {
+        let (action, witness) = (ActionId::from_bytes([1; 32]), None);
+        let platform = Platform::here(Name::new("wasmtime-48.0.8").unwrap());
+        let statement = Statement {
+            attester: attester(who),
+            seq: before.map_or(0, |before| before.statement().seq + 1),
+            prev: before.map_or(StatementId::from_bytes([0; 32]), Signed::id),
+            time: 0,
+            body: Body::Built(Attestation { action, outputs, witness, platform }),
+        };
+        statement.sign(&key(who)).unwrap()
+    }
+
+    fn equivocation(one: &Signed, other: &Signed) -> Evidence {
+        Evidence::Equivocation(Equivocation::new(one.clone(), other.clone()).unwrap())
+    }
+
+    fn file(items: &[Evidence]) -> Vec<u8> {
+        [MAGIC.to_vec(), items.iter().flat_map(Evidence::to_bytes).collect()].concat()
+    }
+
+    /// SPEC §12: a file has its items, and each proves itself.
+    #[test]
+    fn what_is_written_is_read() {
+        let (one, other) = (said(1, None, outputs(1)), said(1, None, outputs(2)));
+        let (revocation, all) = (Revocation::sign(&key(2), 7), Revocation::sign(&key(3), 0));
+        assert_eq!((revocation.attester(), revocation.since(), all.since()), (attester(2), 7, 0));
+        let items = [
+            Evidence::Statement(one.clone()),
+            Evidence::Revocation(revocation),
+            Evidence::Revocation(all),
+            equivocation(&one, &other),
+        ];
+        assert_eq!(items.each_ref().map(Evidence::attester), [1, 2, 3, 1].map(attester));
+        let file = file(&items);
+        let read: Vec<_> = read(&file).unwrap().map(Result::unwrap).collect();
+        let stored: Vec<_> = read.iter().map(|item| item.clone().assume_verified().unwrap()).collect();
+        assert_eq!(stored, items);
+        let verified: Vec<_> = read.into_iter().map(|item| item.verify().unwrap()).collect();
+        assert_eq!(verified, items);
+    }
+
+    /// SPEC §12: what comes before an item that is none is kept, and nothing behind it is read.
+    #[test]
+    fn reading_ends_where_it_goes_wrong() {
+        let good = Evidence::Statement(said(1, None, outputs(1)));
+        let mut damaged = file(&[good.clone(), good.clone()]);
+        let at = damaged.len();
+        damaged.extend([0x81, 0x01]);
+        damaged.extend(good.to_bytes());
+        let read: Vec<_> = read(&damaged).unwrap().collect();
+        let [Ok(_), Ok(_), Err(EvidenceError::Item { at: found, .. })] = read.as_slice() else {
+            panic!("{read:?}");
+        };
+        assert_eq!(*found, at);
+    }
+
+    /// SPEC §2 and §12: a file has a first line and an end. (The memory is never touched.)
+    #[test]
+    fn files_are_bounded() {
+        let refused = |file: &[u8]| read(file).err().map(|error| error.to_string());
+        let magic = Some("not an evidence file: it does not begin with `assize evidence 1`".to_owned());
+        assert_eq!(refused(MAGIC), None);
+        assert_eq!(refused(&MAGIC[1..]), magic);
+        let longest = limits::EVIDENCE_BYTES as usize;
+        let zeros = vec![0; longest + 1];
+        assert_eq!(refused(&zeros[..longest]), magic);
+        let long = format!("{} bytes, but at most {longest} are allowed", longest + 1);
+        assert_eq!(refused(&zeros), Some(long));
+        // Two statements, and a frame of 256 bytes.
+        let item = |len| UnverifiedEvidence::from_bytes(&zeros[..len]).unwrap_err();
+        assert!(matches!(item((512 << 10) + 256), DecodeError::Malformed(_)));
+        assert!(matches!(item((512 << 10) + 257), DecodeError::TooLong { .. }));
+    }
+
+    /// Two statements as long as they can be are proof like others.
+    #[test]
+    fn long_statements_are_carried() {
+        let longest = |digit| {
+            let name = |n| Name::new(format!("{n:0>width$}", width = limits::NAME_BYTES)).unwrap();
+            let output = Output { nar: NarHash::from_bytes([digit; 32]), size: u64::MAX };
+            let outputs: BTreeMap<_, _> = (0..limits::OUTPUTS).map(|n| (name(n), output)).collect();
+            said(1, None, outputs)
+        };
+        let proof = equivocation(&longest(1), &longest(2));
+        let read = UnverifiedEvidence::from_bytes(&proof.to_bytes()).unwrap();
+        assert_eq!(read.verify().unwrap(), proof);
+    }
+
+    /// SPEC §10.6: only who has the key revokes it, and from a place that he names.
+    #[test]
+    fn revocations_are_checked() {
+        let revocation = Revocation::sign(&key(1), 7);
+        let forged =
+            [Revocation { since: 8, ..revocation }, Revocation { attester: attester(2), ..revocation }];
+        for forged in forged {
+            let error = UnverifiedEvidence::Revocation(forged).verify().unwrap_err();
+            assert_eq!(error.to_string(), SignatureError::Forged(forged.attester).to_string());
+        }
+    }
+
+    /// SPEC §10.6: the same place twice, or a place that does not follow the one before it.
+    #[test]
+    fn what_one_feed_cannot_have() {
+        let (first, other) = (said(1, None, outputs(1)), said(1, None, outputs(2)));
+        let second = said(1, Some(&first), outputs(1));
+        let third = said(1, Some(&second), outputs(1));
+        let stranger = said(2, None, outputs(1));
+        for (one, another, proof) in [
+            (&first, &other, true),
+            (&other, &second, true),
+            (&first, &first, false),
+            (&first, &second, false),
+            (&first, &third, false),
+            (&other, &third, false),
+            (&first, &stranger, false),
+        ] {
+            let both = |a: &Signed, b: &Signed| Equivocation::new(a.clone(), b.clone());
+            let (forth, back) = (both(one, another), both(another, one));
+            assert_eq!(forth.is_ok(), proof, "{forth:?}");
+            assert_eq!(forth.clone().ok(), back.ok());
+            if let Ok(proof) = forth {
+                assert!(proof.statements()[0].statement().seq <= proof.statements()[1].statement().seq);
+            }
+        }
+    }
+}

@@ -161,11 +161,13 @@ mod tests {
     #[test]
     fn order_is_kept() {
         let empty = Head::empty(AttesterKey::of(&key(1)));
+        assert!(empty.is_empty() && !empty.ended());
         let first = next(&empty, 1, succeed(1, 9));
         let other = next(&Head::empty(AttesterKey::of(&key(2))), 2, succeed(2, 9));
         assert!(matches!(empty.follow(&other), Err(FeedError::Attester { .. })));
         let ended = empty.follow(&first).unwrap();
         assert_eq!((ended.len(), ended.last(), ended.ended()), (1, first.id(), true));
+        assert!(!ended.is_empty());
         assert_eq!(ended.follow(&first), Err(FeedError::Taken { place: 0, len: 1 }));
         let after = next(&ended, 1, retract(0));
         assert_eq!(ended.follow(&after), Err(FeedError::Ended { last: 0 }));

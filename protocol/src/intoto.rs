@@ -81,11 +81,91 @@ pub fn envelope(signed: &Signed, action: Option<&Action>, key: &SigningKey) -> V
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use data_encoding::BASE64;
+
     use super::*;
+    use crate::{
+        derivation::{Derivation, Input},
+        id::{ActionId, StatementId},
+        key::{AttesterKey, Verifier},
+        name::Name,
+        output::{Output, Outputs},
+        statement::{Attestation, Ending, Failure, Platform, Statement},
+    };
 
     #[test]
     fn the_context_is_dsse_framing() {
         let framing = format!("DSSEv1 {} {PAYLOAD_TYPE} ", PAYLOAD_TYPE.len());
         assert_eq!(Context::InToto.line(), framing.as_bytes());
+    }
+
+    fn signed(body: Body) -> Signed {
+        let (attester, prev) = (AttesterKey::of(&key()), StatementId::from_bytes([0; 32]));
+        Statement { attester, seq: 0, prev, time: 0, body }.sign(&key()).unwrap()
+    }
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[1; 32])
+    }
+
+    fn text(value: &Value) -> &[u8] {
+        value.as_str().unwrap().as_bytes()
+    }
+
+    /// SPEC §12.1: what is said there is what was attested, under the attester's signature.
+    #[test]
+    fn an_envelope_says_what_was_attested() {
+        let mut build = crate::derivation::tests::sample();
+        let clang = NarHash::of(b"clang");
+        build.inputs = BTreeMap::from([(Name::new("clang").unwrap(), Input::Nar(clang))]);
+        let action = Derivation::build(build).unwrap().resolve(|_, _| None).unwrap();
+        let nar = NarHash::of(b"hello");
+        let name = |text| Name::new(text).unwrap();
+        let said = signed(Body::Built(Attestation {
+            action: action.id(),
+            outputs: Outputs::from([(Name::out(), Output { nar, size: 5 })]),
+            witness: None,
+            platform: Platform { engine: name("v8-1"), arch: name("riscv64"), os: name("freebsd") },
+        }));
+        let envelope = envelope(&said, Some(&action), &key());
+        let attester = said.statement().attester;
+        assert_eq!(envelope["payloadType"], PAYLOAD_TYPE);
+        assert_eq!(envelope["signatures"][0]["keyid"], attester.to_string());
+
+        let payload = BASE64.decode(text(&envelope["payload"])).unwrap();
+        let signature = BASE64.decode(text(&envelope["signatures"][0]["sig"])).unwrap();
+        let signature = Signature::from_bytes(signature.try_into().unwrap());
+        let framed = [format!("{} ", payload.len()).as_bytes(), &payload].concat();
+        Verifier::new(attester).unwrap().verify(Context::InToto, &framed, &signature).unwrap();
+
+        let statement: Value = serde_json::from_slice(&payload).unwrap();
+        for (at, expected) in [
+            ("/subject/0/name", "out".to_owned()),
+            ("/subject/0/digest/blake3", nar.to_hex()),
+            ("/predicate/buildDefinition/buildType", format!("urn:assize:{ABI}")),
+            ("/predicate/buildDefinition/externalParameters/action", action.id().to_string()),
+            ("/predicate/buildDefinition/resolvedDependencies/0/name", "clang".into()),
+            ("/predicate/buildDefinition/resolvedDependencies/0/digest/blake3", clang.to_hex()),
+            ("/predicate/runDetails/builder/id", format!("urn:assize:{attester}")),
+            ("/predicate/runDetails/builder/version/engine", "v8-1".into()),
+            ("/predicate/runDetails/builder/version/arch", "riscv64".into()),
+            ("/predicate/runDetails/builder/version/os", "freebsd".into()),
+            ("/predicate/runDetails/metadata/invocationId", said.id().to_string()),
+        ] {
+            assert_eq!(statement.pointer(at), Some(&expected.into()), "{at}");
+        }
+    }
+
+    #[test]
+    fn only_attestations_are_said_there() {
+        let failure = Failure {
+            action: ActionId::from_bytes([1; 32]),
+            step: 1,
+            ending: Ending::Trap,
+            platform: Platform::here(Name::new("v8-1").unwrap()),
+        };
+        assert_eq!(statement(&signed(Body::Failed(failure)), None), Value::Null);
     }
 }

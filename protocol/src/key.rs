@@ -343,6 +343,30 @@ mod tests {
         assert!(matches!(upper.parse::<AttesterKey>(), Err(KeyError::Alphabet { .. })));
     }
 
+    /// SPEC §10.1: a secret key has one text, too, which is none of a public key's.
+    #[test]
+    fn secrets_are_checked() {
+        let text = secret_text(&key(1));
+        assert_eq!(parse_secret(&text).map(|key| key.to_bytes()), Ok([1; 32]));
+        for at in "secret:".len()..text.len() {
+            let mut slip = text.clone();
+            slip.replace_range(at..=at, if text[at..].starts_with('a') { "b" } else { "a" });
+            assert_eq!(parse_secret(&slip).err(), Some(SecretError::Check), "{at}");
+        }
+        let upper = format!("secret:{}", text["secret:".len()..].to_uppercase());
+        let public = AttesterKey::of(&key(1)).to_string();
+        for other in ["", "secret:", &text[..text.len() - 1], &format!("{text}a"), &upper, &public] {
+            assert_eq!(parse_secret(other).err(), Some(SecretError::Shape), "{other}");
+        }
+    }
+
+    #[test]
+    fn keys_and_signatures_are_shown_as_text() {
+        let attester = AttesterKey::of(&key(1));
+        assert_eq!(format!("{attester:?}"), attester.to_string());
+        assert_eq!(format!("{:?}", Signature::from_bytes([7; 64])), "07".repeat(64));
+    }
+
     /// SPEC §10.1: keys that verify what nobody signed.
     #[test]
     fn weak_keys_are_refused() {

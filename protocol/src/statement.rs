@@ -432,3 +432,120 @@ impl<'b, C> minicbor::Decode<'b, C> for Platform {
         Ok(Self { engine: d.decode()?, arch: d.decode()?, os: d.decode()? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{id::NarHash, output::Output};
+
+    fn key(n: u8) -> SigningKey {
+        SigningKey::from_bytes(&[n; 32])
+    }
+
+    fn attester(n: u8) -> AttesterKey {
+        AttesterKey::of(&key(n))
+    }
+
+    /// The statement of attester 1 at a place, which follows some other.
+    fn statement(seq: u64, body: Body) -> Statement {
+        let prev = StatementId::from_bytes([if seq == 0 { 0 } else { 7 }; 32]);
+        Statement { attester: attester(1), seq, prev, time: 0, body }
+    }
+
+    fn platform() -> Platform {
+        Platform::here(Name::new("wasmtime-48.0.8").unwrap())
+    }
+
+    fn built() -> Body {
+        let outputs = Outputs::from([(Name::out(), Output { nar: NarHash::of(b"x"), size: 1 })]);
+        let (action, witness) = (ActionId::from_bytes([1; 32]), Some(Witness::from_bytes([2; 32])));
+        Body::Built(Attestation { action, outputs, witness, platform: platform() })
+    }
+
+    fn failed(step: u32, ending: Ending) -> Body {
+        Body::Failed(Failure { action: ActionId::from_bytes([1; 32]), step, ending, platform: platform() })
+    }
+
+    fn retract(first: u64, last: u64) -> Body {
+        Body::Retract { first, last }
+    }
+
+    /// Somebody goes on as `successor`; `who` consents that `old` does.
+    fn succeed(old: u8, successor: u8, who: u8) -> Body {
+        let both = succession(&attester(old), &attester(successor));
+        let consent = Signature::sign(&key(who), Context::Succession, &both);
+        Body::Succeed { successor: attester(successor), consent }
+    }
+
+    /// SPEC §10.2: what is signed is read as it was meant, and verifies.
+    #[test]
+    fn what_is_said_is_read() {
+        let endings =
+            [Ending::Exit(1), Ending::Exit(u32::MAX), Ending::Signal(30), Ending::Trap, Ending::Unstable];
+        let mut said: Vec<_> = endings.into_iter().map(|ending| statement(0, failed(1, ending))).collect();
+        said.extend([statement(0, built()), statement(1, retract(0, 0)), statement(9, retract(3, 8))]);
+        said.extend([statement(1, failed(0, Ending::Signal(1))), statement(0, succeed(1, 2, 2))]);
+        said.push(Statement { time: limits::LATEST_TIME, ..statement(1, built()) });
+        for statement in said {
+            let signed = statement.clone().sign(&key(1)).unwrap();
+            let read = Unverified::from_bytes(signed.bytes()).unwrap();
+            assert_eq!((read.statement(), read.bytes()), (&statement, signed.bytes()));
+            assert_eq!(read.clone().assume_verified(), signed);
+            assert_eq!(read.verify(), Ok(signed));
+        }
+    }
+
+    /// SPEC §10.2: what readers would refuse is not signed.
+    #[test]
+    fn what_breaks_a_rule_is_not_signed() {
+        let refused = |statement: Statement| statement.sign(&key(1)).unwrap_err();
+        let why = |statement| match refused(statement) {
+            SignError::Invalid(DecodeError::Malformed(source)) => source.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let prev = StatementId::from_bytes([7; 32]);
+        let zeros = StatementId::from_bytes([0; 32]);
+        assert!(why(Statement { prev, ..statement(0, built()) }).contains("`prev` is zeros"));
+        assert!(why(Statement { prev: zeros, ..statement(1, built()) }).contains("`prev` is zeros"));
+        let time = limits::LATEST_TIME + 1;
+        assert!(why(Statement { time, ..statement(0, built()) }).contains("behind the year 9999"));
+        for (seq, first, last) in [(0, 0, 0), (1, 0, 1), (1, 1, 1), (9, 2, 1), (9, 8, 9), (9, 9, 8)] {
+            let wanted = format!("place {seq} cannot retract {first} to {last}");
+            assert!(why(statement(seq, retract(first, last))).contains(&wanted), "{wanted}");
+        }
+        assert!(why(statement(0, succeed(1, 1, 1))).contains("a key cannot succeed itself"));
+        for ending in [Ending::Exit(0), Ending::Signal(0), Ending::Signal(31)] {
+            assert!(why(statement(0, failed(1, ending))).contains("no execution ends with"), "{ending:?}");
+        }
+        let anothers = Statement { attester: attester(2), ..statement(0, built()) };
+        assert!(matches!(refused(anothers), SignError::Attester { .. }));
+    }
+
+    /// SPEC §10.1 and §10.5: only its attester says it, and only who consents is a successor.
+    #[test]
+    fn forgeries_are_noticed() {
+        let verify = |bytes: &[u8]| Unverified::from_bytes(bytes).unwrap().verify().map(drop);
+        let mut forged = statement(0, built()).sign(&key(1)).unwrap().bytes().to_vec();
+        assert_eq!(verify(&forged), Ok(()));
+        forged[0] ^= 1;
+        assert_eq!(verify(&forged), Err(SignatureError::Forged(attester(1))));
+        // A consent that is the old key's, and one that was given to somebody else.
+        for body in [succeed(1, 2, 1), succeed(3, 2, 2)] {
+            let unwilling = statement(0, body).sign(&key(1)).unwrap();
+            assert_eq!(verify(unwilling.bytes()), Err(SignatureError::Forged(attester(2))));
+        }
+        let other = Verifier::new(attester(2)).unwrap();
+        let honest = Unverified(statement(0, built()).sign(&key(1)).unwrap());
+        assert_eq!(honest.verify_by(&other), Err(SignatureError::Forged(attester(2))));
+    }
+
+    /// SPEC §10.2: a statement has one id, however often it is signed; another has another.
+    #[test]
+    fn ids_are_of_what_is_said() {
+        let signed = statement(0, built()).sign(&key(1)).unwrap();
+        let mut again = signed.clone();
+        again.bytes[0] ^= 1;
+        assert_eq!(signed.id(), again.id());
+        assert_ne!(signed.id(), statement(1, built()).sign(&key(1)).unwrap().id());
+    }
+}

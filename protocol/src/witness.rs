@@ -204,7 +204,8 @@ mod tests {
     }
 
     #[test]
-    fn a_transcript_is_not_shown() {
+    fn a_witness_is_shown_and_a_transcript_is_not() {
+        assert_eq!(format!("{:?}", Witness::from_bytes([7; 32])), "07".repeat(32));
         assert_eq!(format!("{:?}", TranscriptHash::from_bytes([7; 32])), "TranscriptHash(secret)");
     }
 }
