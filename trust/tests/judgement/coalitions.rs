@@ -51,6 +51,7 @@ fn operators_count_and_platforms_do_not() {
     let rule = |need: usize, distinct: Value| json!({ "rule": { "atLeast": need, "of": "everyone", "distinct": distinct } });
     assert_eq!(fools(people, json!({ "rule": { "atLeast": 2, "of": "everyone" } })), "x");
     assert_eq!(fools(people, json!({ "rule": { "atLeast": 3, "of": "everyone" } })), "x y");
+    assert_eq!(fools("a op=x, b op=y, c op=y", json!({ "rule": { "atLeast": 2, "of": "everyone" } })), "y");
     assert_eq!(fools(people, rule(2, json!("operator"))), "x y");
     assert_eq!(fools(people, rule(2, json!(["arch", "os", "engine"]))), "x");
     assert_eq!(fools(people, rule(3, json!("arch"))), "x y");
