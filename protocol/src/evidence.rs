@@ -211,6 +211,15 @@ impl UnverifiedEvidence {
         }
     }
 
+    /// Whose key it says to be about.
+    pub fn attester(&self) -> AttesterKey {
+        match self {
+            Self::Statement(statement) => statement.statement().attester,
+            Self::Revocation(revocation) => revocation.attester(),
+            Self::Equivocation(both) => both[0].statement().attester,
+        }
+    }
+
     /// Reads one item of at most 512 KiB and a frame.
     ///
     /// # Errors
@@ -218,6 +227,19 @@ impl UnverifiedEvidence {
     /// [`DecodeError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         encode::from_bytes(bytes, ITEM_BYTES)
+    }
+}
+
+/// As it is sent to others, who have to verify it themselves.
+impl From<Evidence> for UnverifiedEvidence {
+    fn from(evidence: Evidence) -> Self {
+        match evidence {
+            Evidence::Statement(statement) => Self::Statement(statement.into()),
+            Evidence::Revocation(revocation) => Self::Revocation(revocation),
+            Evidence::Equivocation(Equivocation(both)) => {
+                Self::Equivocation(Box::new((*both).map(Unverified::from)))
+            }
+        }
     }
 }
 

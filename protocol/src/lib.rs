@@ -23,6 +23,7 @@
 //! * [`feed`]: an attester's statements in their order, hash-chained.
 //! * [`intoto`]: an attestation in the words of other tools.
 //! * [`evidence`]: proofs against a key, and the file in which statements are carried by hand.
+//! * [`message`]: what nodes say to each other.
 //!
 //! Pure on purpose: no I/O, no clock, no randomness, no async. Everything here compiles for
 //! `wasm32-unknown-unknown`, so that a browser can check what a node can check.
@@ -39,6 +40,7 @@ pub mod intoto;
 pub mod key;
 pub mod limits;
 pub mod location;
+pub mod message;
 pub mod name;
 pub mod nar;
 pub mod output;

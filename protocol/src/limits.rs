@@ -46,3 +46,18 @@ pub const EVIDENCE_BYTES: u64 = 1 << 30;
 
 /// Latest time of a statement, in seconds since 1970: the end of the year 9999, so that any time can be shown.
 pub const LATEST_TIME: u64 = 253_402_300_799;
+
+/// Longest request of a node, in bytes.
+pub const REQUEST_BYTES: usize = 256;
+
+/// Longest answer of a node, in bytes: an equivocation of two longest statements fits.
+pub const ANSWER_BYTES: usize = 1 << 20;
+
+/// Longest gossip, in bytes: it is sent several times over, so larger things are left to be asked for.
+pub const GOSSIP_BYTES: usize = 32 << 10;
+
+/// Heads in one answer: 110 bytes each.
+pub const HEADS: usize = 4096;
+
+/// Statements and proofs in one answer, or in one gossip.
+pub const ITEMS: usize = 1024;

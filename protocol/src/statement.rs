@@ -227,6 +227,11 @@ impl Unverified {
         &self.0.bytes
     }
 
+    /// Its id, if it says what it claims to say.
+    pub fn id(&self) -> StatementId {
+        self.0.id()
+    }
+
     /// Checks the signature, and the consent in a succession.
     ///
     /// # Errors
@@ -258,6 +263,13 @@ impl Unverified {
     /// Takes it as verified, because it was before it was stored: for one's own disk alone.
     pub fn assume_verified(self) -> Signed {
         self.0
+    }
+}
+
+/// As it is sent to others, who have to verify it themselves.
+impl From<Signed> for Unverified {
+    fn from(signed: Signed) -> Self {
+        Self(signed)
     }
 }
 

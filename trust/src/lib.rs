@@ -25,6 +25,7 @@ pub mod coalition;
 pub mod date;
 pub mod ledger;
 pub mod limits;
+pub mod peer;
 pub mod policy;
 pub mod resolve;
 pub mod roster;

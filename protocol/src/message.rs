@@ -1,0 +1,366 @@
+//! Messages (SPEC §17): what nodes say to each other about feeds.
+//!
+//! ```text
+//! Request ─▶ Answer       one of each on a stream of `/assize/feed/1`
+//! Gossip                  on the topic `/assize/feed/1`, to whoever listens
+//! ```
+//!
+//! Nothing here is signed or believed. What comes in messages proves itself (statements,
+//! revocations, equivocations), or is a hint that costs an exchange if it is wrong (heads).
+
+use minicbor::{
+    Decode, Decoder, Encode, Encoder,
+    decode::Error as Malformed,
+    encode::{Error as WriteFailed, Write},
+};
+
+use crate::{
+    encode::{self, DecodeError, elements, list, refuse},
+    evidence::{Evidence, UnverifiedEvidence},
+    id::StatementId,
+    key::AttesterKey,
+    limits,
+};
+
+/// The name of the stream protocol, and of the topic.
+pub const FEED: &str = "/assize/feed/1";
+
+/// What a node asks another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Which feeds do you have?
+    Heads {
+        /// Those behind this attester in the order of keys; all if `None`.
+        after: Option<AttesterKey>,
+    },
+    /// What does this feed say?
+    Statements {
+        /// Whose feed.
+        attester: AttesterKey,
+        /// From this place on.
+        from: u64,
+    },
+    /// What is known against this key?
+    Proofs {
+        /// Whose.
+        attester: AttesterKey,
+    },
+}
+
+/// What a node answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Where feeds end.
+    Heads {
+        /// In the order of keys, at most [`limits::HEADS`].
+        heads: Vec<FeedHead>,
+        /// Whether there are more behind the last.
+        more: bool,
+    },
+    /// Statements in the order of their places, without a gap, as many as fit; or proofs. At most
+    /// [`limits::ITEMS`]; empty if there are none.
+    Items(Vec<UnverifiedEvidence>),
+    /// Not now: ask somebody else, or later.
+    Busy,
+}
+
+/// Where a feed ends, as somebody says. Nobody signs it: it is worth an exchange and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedHead {
+    /// Whose feed.
+    pub attester: AttesterKey,
+    /// How many statements are known.
+    pub len: u64,
+    /// The last one; zeros if none is known.
+    pub last: StatementId,
+    /// What is known against the key.
+    pub proofs: ProofsDigest,
+}
+
+/// A hash of all proofs against one key, equal for those who know the same; zeros for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ProofsDigest([u8; 32]);
+
+/// What is told to whoever listens: statements and proofs that are new to the teller, at most
+/// [`limits::ITEMS`], in [`limits::GOSSIP_BYTES`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gossip(pub Vec<UnverifiedEvidence>);
+
+impl ProofsDigest {
+    /// The digest of these proofs, in any order. Statements are no proofs, and are passed over.
+    pub fn of<'e>(proofs: impl IntoIterator<Item = &'e Evidence>) -> Self {
+        let digest = |proof: &Evidence| match proof {
+            Evidence::Statement(_) => None,
+            // One equivocation ends a key, and it does not matter which.
+            Evidence::Equivocation(_) => Some([0xff; 32]),
+            Evidence::Revocation(_) => Some(*blake3::hash(&proof.to_bytes()).as_bytes()),
+        };
+        let mut digests: Vec<_> = proofs.into_iter().filter_map(digest).collect();
+        digests.sort();
+        digests.dedup();
+        match digests.is_empty() {
+            true => Self::default(),
+            false => Self(blake3::derive_key("assize 2026-11 proofs", &digests.concat())),
+        }
+    }
+}
+
+impl Request {
+    /// Its canonical encoding.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode::to_bytes(self)
+    }
+
+    /// Reads one of at most [`limits::REQUEST_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        encode::from_bytes(bytes, limits::REQUEST_BYTES)
+    }
+}
+
+impl Answer {
+    /// Its canonical encoding.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode::to_bytes(self)
+    }
+
+    /// Reads one of at most [`limits::ANSWER_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        encode::from_bytes(bytes, limits::ANSWER_BYTES)
+    }
+}
+
+impl Gossip {
+    /// Its canonical encoding.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode::to_bytes(self)
+    }
+
+    /// Reads one of at most [`limits::GOSSIP_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        encode::from_bytes(bytes, limits::GOSSIP_BYTES)
+    }
+}
+
+/// The first of `items` that fit into one answer, or one gossip, of `limit` bytes; at least one.
+pub fn fitting(items: &[UnverifiedEvidence], limit: usize) -> usize {
+    // A frame of 64 bytes is more than any of ours.
+    let mut left = limit - 64;
+    let mut fits = |item: &UnverifiedEvidence| {
+        let len = encode::encoded_len(item);
+        let fits = len <= left;
+        left = left.saturating_sub(len);
+        fits
+    };
+    items.iter().take(limits::ITEMS).map_while(|item| fits(item).then_some(())).count().max(1)
+}
+
+const HEADS: &str = "heads";
+const STATEMENTS: &str = "statements";
+const PROOFS: &str = "proofs";
+const ITEMS: &str = "items";
+const BUSY: &str = "busy";
+
+impl Encode<()> for Request {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut ()) -> Result<(), WriteFailed<W::Error>> {
+        match self {
+            Self::Heads { after } => e.array(2)?.str(HEADS)?.encode(after)?.ok(),
+            Self::Statements { attester, from } => {
+                e.array(3)?.str(STATEMENTS)?.encode(attester)?.u64(*from)?.ok()
+            }
+            Self::Proofs { attester } => e.array(2)?.str(PROOFS)?.encode(attester)?.ok(),
+        }
+    }
+}
+
+impl<'b> Decode<'b, ()> for Request {
+    fn decode(d: &mut Decoder<'b>, _: &mut ()) -> Result<Self, Malformed> {
+        let at = d.position();
+        let len = d.array()?;
+        match d.str()? {
+            HEADS => {
+                elements(at, len, 2)?;
+                Ok(Self::Heads { after: d.decode()? })
+            }
+            STATEMENTS => {
+                elements(at, len, 3)?;
+                Ok(Self::Statements { attester: d.decode()?, from: d.u64()? })
+            }
+            PROOFS => {
+                elements(at, len, 2)?;
+                Ok(Self::Proofs { attester: d.decode()? })
+            }
+            other => Err(refuse(at, format!("unknown request `{other}`"))),
+        }
+    }
+}
+
+impl Encode<()> for Answer {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut ()) -> Result<(), WriteFailed<W::Error>> {
+        match self {
+            Self::Heads { heads, more } => {
+                e.array(3)?.str(HEADS)?;
+                list::encode(e, heads.iter())?;
+                e.bool(*more)?.ok()
+            }
+            Self::Items(items) => {
+                e.array(2)?.str(ITEMS)?;
+                list::encode(e, items.iter())
+            }
+            Self::Busy => e.array(1)?.str(BUSY)?.ok(),
+        }
+    }
+}
+
+impl<'b> Decode<'b, ()> for Answer {
+    fn decode(d: &mut Decoder<'b>, _: &mut ()) -> Result<Self, Malformed> {
+        let at = d.position();
+        let len = d.array()?;
+        match d.str()? {
+            HEADS => {
+                elements(at, len, 3)?;
+                let heads: Vec<FeedHead> = list::decode(d, limits::HEADS)?;
+                if !heads.is_sorted_by(|a, b| a.attester < b.attester) {
+                    return Err(refuse(at, "heads are not in the order of their keys"));
+                }
+                Ok(Self::Heads { heads, more: d.bool()? })
+            }
+            ITEMS => {
+                elements(at, len, 2)?;
+                Ok(Self::Items(list::decode(d, limits::ITEMS)?))
+            }
+            BUSY => {
+                elements(at, len, 1)?;
+                Ok(Self::Busy)
+            }
+            other => Err(refuse(at, format!("unknown answer `{other}`"))),
+        }
+    }
+}
+
+impl Encode<()> for FeedHead {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut ()) -> Result<(), WriteFailed<W::Error>> {
+        let Self { attester, len, last, proofs } = self;
+        e.array(4)?.encode(attester)?.u64(*len)?.encode(last)?.bytes(&proofs.0)?.ok()
+    }
+}
+
+impl<'b> Decode<'b, ()> for FeedHead {
+    fn decode(d: &mut Decoder<'b>, _: &mut ()) -> Result<Self, Malformed> {
+        encode::array(d, 4)?;
+        let (attester, len, last) = (d.decode()?, d.u64()?, d.decode()?);
+        let at = d.position();
+        let proofs = d.bytes()?.try_into().map_err(|_| refuse(at, "a digest has 32 bytes"))?;
+        Ok(Self { attester, len, last, proofs: ProofsDigest(proofs) })
+    }
+}
+
+impl Encode<()> for Gossip {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut ()) -> Result<(), WriteFailed<W::Error>> {
+        list::encode(e, self.0.iter())
+    }
+}
+
+impl<'b> Decode<'b, ()> for Gossip {
+    fn decode(d: &mut Decoder<'b>, _: &mut ()) -> Result<Self, Malformed> {
+        let at = d.position();
+        let items: Vec<_> = list::decode(d, limits::ITEMS)?;
+        if items.is_empty() {
+            return Err(refuse(at, "gossip about nothing"));
+        }
+        Ok(Self(items))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{evidence::Revocation, key::SigningKey};
+
+    fn revocation(n: u8, since: u64) -> Revocation {
+        Revocation::sign(&SigningKey::from_bytes(&[n; 32]), since)
+    }
+
+    fn head(n: u8) -> FeedHead {
+        let attester = AttesterKey::from_bytes([n; 32]);
+        FeedHead { attester, len: 7, last: StatementId::from_bytes([1; 32]), proofs: ProofsDigest::default() }
+    }
+
+    #[test]
+    fn round_trips() {
+        let attester = AttesterKey::from_bytes([9; 32]);
+        for request in [
+            Request::Heads { after: None },
+            Request::Heads { after: Some(attester) },
+            Request::Statements { attester, from: u64::MAX },
+            Request::Proofs { attester },
+        ] {
+            assert_eq!(Request::from_bytes(&request.to_bytes()).unwrap(), request);
+        }
+        let item = UnverifiedEvidence::Revocation(revocation(1, 3));
+        for answer in [
+            Answer::Heads { heads: vec![head(1), head(2)], more: true },
+            Answer::Items(vec![item.clone()]),
+            Answer::Items(vec![]),
+            Answer::Busy,
+        ] {
+            assert_eq!(Answer::from_bytes(&answer.to_bytes()).unwrap(), answer);
+        }
+        let gossip = Gossip(vec![item]);
+        assert_eq!(Gossip::from_bytes(&gossip.to_bytes()).unwrap(), gossip);
+    }
+
+    #[test]
+    fn refused() {
+        let heads = |heads| Answer::from_bytes(&Answer::Heads { heads, more: false }.to_bytes());
+        assert!(heads(vec![head(2), head(1)]).is_err(), "out of order");
+        assert!(heads(vec![head(1), head(1)]).is_err(), "twice");
+        assert!(heads((0..=limits::HEADS as u32).map(|_| head(1)).collect()).is_err(), "too many");
+        assert!(Gossip::from_bytes(&Gossip(vec![]).to_bytes()).is_err(), "about nothing");
+    }
+
+    /// The largest of everything fits into its message.
+    #[test]
+    fn limits_fit() {
+        let heads = (0..limits::HEADS as u32).map(|n| {
+            let mut key = [0xff; 32];
+            key[..4].copy_from_slice(&n.to_be_bytes());
+            FeedHead { attester: AttesterKey::from_bytes(key), len: u64::MAX, ..head(1) }
+        });
+        let bytes = Answer::Heads { heads: heads.collect(), more: true }.to_bytes();
+        assert!(bytes.len() <= limits::ANSWER_BYTES, "{}", bytes.len());
+        Answer::from_bytes(&bytes).unwrap();
+        const { assert!(2 * limits::STATEMENT_BYTES + 512 <= limits::ANSWER_BYTES, "an equivocation fits") };
+        let longest = Request::Statements { attester: AttesterKey::from_bytes([9; 32]), from: u64::MAX };
+        assert!(longest.to_bytes().len() <= limits::REQUEST_BYTES);
+    }
+
+    #[test]
+    fn digests_do_not_depend_on_order() {
+        let proofs = [revocation(1, 3), revocation(1, 2)].map(Evidence::Revocation);
+        let digest = ProofsDigest::of(&proofs);
+        assert_eq!(digest, ProofsDigest::of(proofs.iter().rev()));
+        assert_ne!(digest, ProofsDigest::of(&proofs[..1]));
+        assert_eq!(ProofsDigest::of([]), ProofsDigest::default());
+    }
+
+    #[test]
+    fn as_many_as_fit() {
+        let items = vec![UnverifiedEvidence::Revocation(revocation(1, 3)); 3000];
+        assert_eq!(fitting(&items, limits::ANSWER_BYTES), limits::ITEMS);
+        let n = fitting(&items, limits::GOSSIP_BYTES);
+        assert!(n < limits::ITEMS && Gossip(items[..n].to_vec()).to_bytes().len() <= limits::GOSSIP_BYTES);
+        assert_eq!(fitting(&items, 65), 1, "at least one");
+    }
+}

@@ -1,0 +1,106 @@
+//! All that a peer asks for.
+
+use protocol::{
+    evidence::UnverifiedEvidence,
+    key::AttesterKey,
+    message::{Answer, Gossip, Request},
+};
+
+use super::NodeId;
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask a node. Whatever becomes of it comes back as [`Input::Answered`](super::Input::Answered),
+    /// which may be never.
+    Ask {
+        /// Whom.
+        node: NodeId,
+        /// Names the question.
+        question: u64,
+        /// What.
+        request: Request,
+    },
+    /// Answer a question.
+    Answer {
+        /// Which.
+        ticket: u64,
+        /// What to say.
+        answer: Answer,
+    },
+    /// Answer a question from the store.
+    Serve {
+        /// Which question.
+        ticket: u64,
+        /// What to look up.
+        serve: Serve,
+    },
+    /// Verify and keep what came from elsewhere, then say so with [`Input::Kept`](super::Input::Kept).
+    Keep {
+        /// Names it.
+        task: u64,
+        /// What.
+        items: Vec<UnverifiedEvidence>,
+    },
+    /// Tell everybody who listens.
+    Publish {
+        /// What.
+        gossip: Gossip,
+    },
+    /// Say what is to become of gossip that was heard.
+    Relay {
+        /// Which.
+        message: u64,
+        /// Whether it is passed on.
+        relay: Relay,
+    },
+    /// Close all connections to a node.
+    Disconnect {
+        /// Which.
+        node: NodeId,
+        /// Why.
+        why: Why,
+    },
+}
+
+/// What is looked up for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Serve {
+    /// Statements of a feed, from a place on, as many as fit into an answer.
+    Statements {
+        /// Whose.
+        attester: AttesterKey,
+        /// From there.
+        from: u64,
+    },
+    /// All proofs against a key.
+    Proofs {
+        /// Whose.
+        attester: AttesterKey,
+    },
+}
+
+/// Whether gossip is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relay {
+    /// It is.
+    Accept,
+    /// It is not, and that is nobody's fault.
+    Ignore,
+    /// It is not, and whoever sent it should not have.
+    Reject,
+}
+
+/// What a node did wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Why {
+    /// It passed on something with a wrong signature.
+    Forged,
+    /// What it said cannot be read, or answers something else.
+    Nonsense,
+    /// It does not answer.
+    Silent,
+    /// It did so before, not long ago.
+    Banished,
+}

@@ -1,0 +1,158 @@
+//! What is known of each connected node, and what it may cost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::{
+    key::AttesterKey,
+    message::{FeedHead, ProofsDigest},
+};
+
+use super::{BANISHED, BANISHED_NODES, NodeId, Time, Why};
+
+/// Feeds of which one node may say that it has them.
+const SAID: usize = 1 << 16;
+
+/// Strikes after which a node is banished. Forgery and nonsense are never honest, but may be a bug
+/// of an honest version; silence may be a bad line.
+const STRIKES: u32 = 12;
+
+/// Requests of one node: a burst, and how many are allowed again each second.
+const REQUESTS: Bucket = Bucket::new(512, 64);
+
+/// Statements and proofs in the gossip of one node, likewise: a signature takes 40 µs to check.
+const GOSSIP: Bucket = Bucket::new(20_000, 2_000);
+
+/// All connected nodes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Links {
+    links: BTreeMap<NodeId, Link>,
+    /// Until when.
+    banished: BTreeMap<NodeId, Time>,
+}
+
+/// A connected node.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    /// How many statements it says to have of each feed that is wanted here.
+    pub(super) said: BTreeMap<AttesterKey, u64>,
+    /// Proofs it was asked for.
+    proofs: BTreeSet<(AttesterKey, ProofsDigest)>,
+    /// When it is asked for heads next.
+    pub(super) round: Time,
+    /// Questions that it has not answered yet.
+    pub(super) asked: u32,
+    pub(super) strikes: u32,
+    pub(super) requests: Bucket,
+    pub(super) gossip: Bucket,
+}
+
+impl Links {
+    pub(super) fn open(&mut self, node: NodeId, now: Time) -> Result<(), Why> {
+        self.banished.retain(|_, until| *until > now);
+        if self.banished.contains_key(&node) {
+            return Err(Why::Banished);
+        }
+        self.links.entry(node).or_insert(Link {
+            said: BTreeMap::new(),
+            proofs: BTreeSet::new(),
+            round: now,
+            asked: 0,
+            strikes: 0,
+            requests: REQUESTS,
+            gossip: GOSSIP,
+        });
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, node: NodeId) {
+        self.links.remove(&node);
+    }
+
+    /// Counts something against a node; whether it is to go.
+    pub(super) fn strike(&mut self, node: NodeId, why: Why, now: Time) -> bool {
+        let Some(link) = self.links.get_mut(&node) else { return false };
+        link.strikes += match why {
+            Why::Forged | Why::Nonsense => 4,
+            Why::Silent | Why::Banished => 1,
+        };
+        let out = link.strikes >= STRIKES;
+        if out && self.banished.len() < BANISHED_NODES {
+            self.banished.insert(node, now.after(BANISHED));
+        }
+        out
+    }
+
+    pub(super) fn get_mut(&mut self, node: &NodeId) -> Option<&mut Link> {
+        self.links.get_mut(node)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&NodeId, &Link)> {
+        self.links.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&NodeId, &mut Link)> {
+        self.links.iter_mut()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.links.len()
+    }
+}
+
+impl Link {
+    /// Notes that it says to have so many statements of a feed.
+    pub(super) fn say(&mut self, attester: AttesterKey, len: u64) {
+        if self.said.len() < SAID || self.said.contains_key(&attester) {
+            self.said.insert(attester, len);
+        }
+    }
+
+    /// Whether it was not asked for these proofs before.
+    pub(super) fn news(&mut self, head: FeedHead) -> bool {
+        self.proofs.len() < SAID && self.proofs.insert((head.attester, head.proofs))
+    }
+}
+
+/// So much at once, and so much again each second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bucket {
+    most: u64,
+    rate: u64,
+    /// Thousandths.
+    left: u64,
+    at: Time,
+}
+
+impl Bucket {
+    const fn new(most: u64, rate: u64) -> Self {
+        Self { most, rate, left: most * 1000, at: Time(0) }
+    }
+
+    /// Takes `n`, if there are so many.
+    pub(super) fn take(&mut self, n: u64, now: Time) -> bool {
+        let passed = now.0.saturating_sub(self.at.0);
+        self.left = self.left.saturating_add(passed.saturating_mul(self.rate)).min(self.most * 1000);
+        self.at = now;
+        match self.left.checked_sub(n.saturating_mul(1000)) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets() {
+        let mut bucket = Bucket::new(3, 1);
+        assert!(bucket.take(2, Time(0)) && bucket.take(1, Time(0)) && !bucket.take(1, Time(999)));
+        assert!(bucket.take(1, Time(1000)) && !bucket.take(1, Time(1999)));
+        assert!(!bucket.take(4, Time(1_000_000)) && bucket.take(3, Time(1_000_000)));
+        assert!(bucket.take(0, Time(0)), "a clock that went back does no harm");
+    }
+}
