@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the vectors of SPEC §10 and §12 from the text alone, with other people's CBOR, BLAKE3 and Ed25519.
+"""Makes the vectors of SPEC §10, §12 and §17 from the text alone, with other people's CBOR, BLAKE3 and Ed25519.
 
 Needs the packages cbor2, blake3 and cryptography. What it writes is committed.
 """
@@ -134,3 +134,43 @@ evidence("item_cut", item("statement", ONE)[:-1])
 evidence("item_behind_good_one_cut", item("statement", ONE), item("statement", NEXT)[:20])
 evidence("item_long_length", b"\x98\x02" + item("statement", ONE)[1:])
 evidence("item_not_an_array", cbor2.dumps("statement"))
+
+# SPEC §17: requests, answers and gossip.
+FIRST_ITEM = ["statement", signed(FIRST)]
+REVOKED = ["revocation", A, 3, ALICE.sign(REVOCATION + A + (3).to_bytes(8, "big"))]
+FORK = ["equivocation", signed(encoded(time=1)), signed(encoded(time=2))]
+
+
+def digest(*proofs):
+    hashes = sorted({b"\xff" * 32 if p[0] == "equivocation" else blake3(cbor2.dumps(p)).digest() for p in proofs})
+    return blake3(b"".join(hashes), derive_key_context="assize 2026-11 proofs").digest() if proofs else ZEROS
+
+
+def message(name, value, behind=b""):
+    write(f"message/{name}", cbor2.dumps(value) + behind)
+
+
+LOW, HIGH = sorted((A, B))
+HEAD = [LOW, 1, ID, digest(REVOKED, FORK)]
+message("ok_heads_all.request", ["heads", None])
+message("ok_heads_behind.request", ["heads", A])
+message("ok_statements.request", ["statements", A, 2**64 - 1])
+message("ok_proofs.request", ["proofs", A])
+message("request_unknown.request", ["blobs", A])
+message("request_long.request", ["proofs", A, 0])
+message("request_key_short.request", ["proofs", A[1:]])
+message("request_trailing.request", ["heads", None], b"\x00")
+message("request_too_long.request", ["heads", bytes(300)])
+message("ok_heads.answer", ["heads", [HEAD, [HIGH, 0, ZEROS, ZEROS]], True])
+message("ok_heads_none.answer", ["heads", [], False])
+message("ok_items.answer", ["items", [FIRST_ITEM, REVOKED, FORK]])
+message("ok_items_none.answer", ["items", []])
+message("ok_busy.answer", ["busy"])
+message("heads_out_of_order.answer", ["heads", [[HIGH, 0, ZEROS, ZEROS], HEAD], False])
+message("heads_twice.answer", ["heads", [HEAD, HEAD], False])
+message("heads_digest_short.answer", ["heads", [[LOW, 1, ID, ZEROS[1:]]], False])
+message("items_too_many.answer", ["items", [REVOKED] * 1025])
+message("answer_unknown.answer", ["sorry"])
+message("ok_gossip.gossip", [FIRST_ITEM, REVOKED])
+message("gossip_about_nothing.gossip", [])
+message("gossip_no_list.gossip", {})

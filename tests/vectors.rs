@@ -1,12 +1,17 @@
 //! The vectors of SPEC.md: files under `vectors/<section>/`, each with what a reader says of it.
 //!
-//! `<name>.nar`, `.drv`, `.act`, `.stm` or `.evidence` has the bytes, `<name>.expect` is `ok`, or the reader's error.
+//! `<name>.nar`, `.drv`, `.act`, `.stm`, `.evidence`, `.request`, `.answer` or `.gossip` has the bytes, `<name>.expect` is `ok`, or the reader's error.
 //! With `ASSIZE_BLESS=1` missing `.expect` files are written, to be read and committed.
 
 use std::{error::Error, fs, path::Path};
 
 use protocol::{
-    action::Action, derivation::Derivation, evidence::UnverifiedEvidence, nar::Index, statement::Unverified,
+    action::Action,
+    derivation::Derivation,
+    evidence::{Evidence, UnverifiedEvidence},
+    message::{Answer, Gossip, ProofsDigest, Request},
+    nar::Index,
+    statement::Unverified,
 };
 
 fn chain(error: &dyn Error) -> String {
@@ -32,6 +37,15 @@ fn verdict(path: &Path) -> Option<String> {
             read.and_then(|s| s.verify().map_err(|e| chain(&e))).map(|s| assert_eq!(s.bytes(), bytes))
         }
         "evidence" => evidence(&bytes),
+        "request" => {
+            Request::from_bytes(&bytes).map(|m| assert_eq!(m.to_bytes(), bytes)).map_err(|e| chain(&e))
+        }
+        "answer" => {
+            Answer::from_bytes(&bytes).map(|m| assert_eq!(m.to_bytes(), bytes)).map_err(|e| chain(&e))
+        }
+        "gossip" => {
+            Gossip::from_bytes(&bytes).map(|m| assert_eq!(m.to_bytes(), bytes)).map_err(|e| chain(&e))
+        }
         _ => return None,
     };
     Some(result.map_or_else(|error| error, |()| "ok".into()))
@@ -45,6 +59,19 @@ fn evidence(bytes: &[u8]) -> Result<(), String> {
         checked.map_err(|e| format!("behind {n} good items: {}", chain(&e)))?;
     }
     Ok(())
+}
+
+/// SPEC §17.1: the digest in a head is that of the proofs in an answer.
+#[test]
+fn proofs_have_their_digest() {
+    let answer = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/message").join(name);
+        Answer::from_bytes(&fs::read(path).unwrap()).unwrap()
+    };
+    let Answer::Items(items) = answer("ok_items.answer") else { panic!("items") };
+    let proofs: Vec<Evidence> = items.into_iter().map(|item| item.verify().unwrap()).collect();
+    let Answer::Heads { heads, .. } = answer("ok_heads.answer") else { panic!("heads") };
+    assert_eq!(heads[0].proofs, ProofsDigest::of(&proofs));
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod key;
 mod log;
 mod manual;
 mod nar;
+mod node;
+mod peer;
 mod policy;
 mod run;
 mod show;
@@ -32,8 +34,8 @@ use crate::{
 /// Builds see nothing but their inputs, so the same sources give the same bytes on every machine.
 ///
 /// Exit codes: 0 done, 1 failed or bad input, 2 wrong usage, 3 evaluation error, 4 not found, 10 too
-/// few have spoken, 11 disputed, 12 refused by the policy, 13 weak, forged or exposed key, 21 store
-/// damaged, 100 build failed, 101 build timed out, 102 hash mismatch, 104 not deterministic.
+/// few have spoken, 11 disputed, 12 refused by the policy, 13 weak, forged or exposed key, 20 no
+/// node runs, 21 store damaged, 100 build failed, 101 build timed out, 102 hash mismatch, 104 not deterministic.
 #[derive(clap::Parser, Debug)]
 #[command(name = "assize", version, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -74,6 +76,10 @@ enum Command {
     Policy(policy::PolicyCommand),
     #[command(subcommand)]
     Key(key::KeyCommand),
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    #[command(subcommand)]
+    Peer(peer::PeerCommand),
     #[command(subcommand)]
     Store(store::StoreCommand),
     #[command(subcommand)]
@@ -138,6 +144,8 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
         Command::Trust(command) => command.run(context),
         Command::Policy(command) => command.run(context),
         Command::Key(command) => command.run(context),
+        Command::Node(command) => command.run(context),
+        Command::Peer(command) => command.run(context),
         Command::Store(command) => command.run(context),
         Command::Nar(command) => command.run(context),
         Command::Doctor(command) => command.run(context),

@@ -88,6 +88,11 @@ impl Context {
         Ok(Arc::new(store))
     }
 
+    /// Opens the store for a process that serves it to others: nobody else may have it open.
+    pub(crate) fn own_store(&self) -> Result<Arc<Store>, CliError> {
+        self.store()
+    }
+
     /// Says something on stderr unless asked to be quiet.
     pub(crate) fn tell(&self, text: &str) {
         match (self.quiet, self.json) {

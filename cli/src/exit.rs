@@ -19,6 +19,7 @@ pub(crate) enum Code {
     Disputed = 11,
     Policy = 12,
     Key = 13,
+    Unreachable = 20,
     StoreDamaged = 21,
     BuildFailed = 100,
     TimedOut = 101,

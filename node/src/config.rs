@@ -23,6 +23,8 @@ pub struct Config {
     pub fetch: fetch::Config,
     /// Whether what is built here is signed, as far as nothing else is said; it is if not given.
     pub attest: Option<bool>,
+    /// Where the node listens, and whom it looks for.
+    pub network: crate::net::Config,
     /// How many must agree, as [`trust::policy::Policy::compile`] reads it; the default policy if
     /// not given.
     pub policy: Option<serde_json::Value>,

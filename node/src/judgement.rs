@@ -3,8 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,7 +24,7 @@ use trust::{
     verdict::{Verdict, judge},
 };
 
-use crate::attest;
+use crate::{attest, document};
 
 /// Longest roster that is read, in bytes; [`Roster::parse`] has a limit of its own, which is lower.
 const ROSTER_BYTES: u64 = 64 << 20;
@@ -87,14 +86,8 @@ impl RosterFile {
     ///
     /// [`JudgementError::Io`] or [`JudgementError::Roster`].
     pub fn read(&self) -> Result<Roster, JudgementError> {
-        let mut text = String::new();
-        match File::open(&self.path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Roster::default()),
-            file => {
-                let read = file.and_then(|file| file.take(ROSTER_BYTES).read_to_string(&mut text));
-                read.map_err(self.io("read"))?;
-            }
-        }
+        let text = document::read(&self.path, ROSTER_BYTES).map_err(|e| self.failed("read", e))?;
+        let Some(text) = text else { return Ok(Roster::default()) };
         Roster::parse(&text).map_err(|source| JudgementError::Roster { path: self.path.clone(), source })
     }
 
@@ -107,24 +100,16 @@ impl RosterFile {
         &self,
         change: impl FnOnce(&mut Roster) -> Result<T, E>,
     ) -> Result<T, E> {
-        let dir = self.path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(dir).map_err(self.io("make the directory of"))?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("trust.lock"));
-        let lock = lock.map_err(self.io("lock"))?;
-        lock.lock().map_err(self.io("lock"))?;
-        let mut roster = self.read()?;
-        let result = change(&mut roster)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(self.io("write"))?;
-        file.write_all(roster.to_json().as_bytes()).map_err(self.io("write"))?;
-        file.as_file().sync_all().map_err(self.io("write"))?;
-        file.persist(&self.path).map_err(|e| self.io("write")(e.error))?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(self.io("write"))?;
-        Ok(result)
+        let failed = |what, e| E::from(self.failed(what, e));
+        document::change(&self.path, "trust.lock", failed, || {
+            let mut roster = self.read()?;
+            let result = change(&mut roster)?;
+            Ok((result, roster.to_json()))
+        })
     }
 
-    fn io(&self, what: &'static str) -> impl FnOnce(io::Error) -> JudgementError {
-        let path = self.path.clone();
-        move |source| JudgementError::Io { what, path, source }
+    fn failed(&self, what: &'static str, source: io::Error) -> JudgementError {
+        JudgementError::Io { what, path: self.path.clone(), source }
     }
 }
 

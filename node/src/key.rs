@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! keys/attester             the key, as text; mode 0600
+//! keys/node                 the node's address on the network, likewise
 //! keys/attester.next        exists only while a key is being succeeded
 //! keys/retired/<attester>   keys that were succeeded
 //! ```
@@ -129,6 +130,21 @@ impl Keys {
     pub fn create(&self, key: &SigningKey) -> Result<SigningKey, KeyFileError> {
         self.write(&self.path(), key)?;
         Ok(key.clone())
+    }
+
+    /// The node key, which is an address on the network and signs nothing; made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`].
+    pub fn node(&self) -> Result<SigningKey, KeyFileError> {
+        let path = self.dir.join("node");
+        if let Some(key) = read(&path)? {
+            return Ok(key);
+        }
+        let key = random()?;
+        self.write(&path, &key)?;
+        Ok(key)
     }
 
     /// Makes a key that is to succeed the present one, and keeps it aside; the same one again if

@@ -3,6 +3,7 @@
 //! ```text
 //! eval.rs ─▶ derivations ─▶ schedule.rs ─▶ realise.rs ─┬▶ build.rs   a wasm step, in a worker process
 //!                                                      └▶ fetch.rs   a file, checked against its hash
+//! net.rs (other nodes) ◀─▶ driver.rs ◀─▶ trust::peer         control.rs (the owner) ─▶ driver.rs
 //! ```
 //!
 //! * [`eval`]: Jsonnet to derivations, in a process of its own.
@@ -16,15 +17,22 @@
 //! * [`realise`]: the loop around it.
 //! * [`run`]: runs what was built, with what its user grants.
 //! * [`config`]: what the owner says.
+//! * [`net`]: libp2p, hardened.
+//! * [`driver`]: the loop between the world and the peer's state machine, `trust::peer`.
+//! * [`control`]: how other processes talk to a running node.
 #![deny(unsafe_code)]
 
 pub mod attest;
 pub mod build;
 pub mod config;
+pub mod control;
+mod document;
+pub mod driver;
 pub mod eval;
 pub mod fetch;
 pub mod judgement;
 pub mod key;
+pub mod net;
 mod process;
 pub mod realise;
 pub mod run;

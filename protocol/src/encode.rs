@@ -146,6 +146,30 @@ pub(crate) fn refuse(at: usize, why: impl std::fmt::Display) -> minicbor::decode
     minicbor::decode::Error::message(why).at(at)
 }
 
+/// Encodes a type that is an array of bytes and no more as a byte string; `$what` is said of one of
+/// another length.
+macro_rules! bytes {
+    ($type:ident, $what:literal) => {
+        impl<C> minicbor::Encode<C> for $type {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.bytes(&self.0)?.ok()
+            }
+        }
+
+        impl<'b, C> minicbor::Decode<'b, C> for $type {
+            fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+                let at = d.position();
+                d.bytes()?.try_into().map(Self).map_err(|_| $crate::encode::refuse(at, $what))
+            }
+        }
+    };
+}
+pub(crate) use bytes;
+
 /// A sequence as an array, bounded while it is read.
 pub(crate) mod list {
     use super::{Decode, Encode, refuse};

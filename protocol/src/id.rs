@@ -114,28 +114,7 @@ macro_rules! id {
             }
         }
 
-        impl<C> minicbor::Encode<C> for $name {
-            fn encode<W: minicbor::encode::Write>(
-                &self,
-                e: &mut minicbor::Encoder<W>,
-                _: &mut C,
-            ) -> Result<(), minicbor::encode::Error<W::Error>> {
-                e.bytes(&self.0)?.ok()
-            }
-        }
-
-        impl<'b, C> minicbor::Decode<'b, C> for $name {
-            fn decode(
-                d: &mut minicbor::Decoder<'b>,
-                _: &mut C,
-            ) -> Result<Self, minicbor::decode::Error> {
-                let at = d.position();
-                let bytes = d.bytes()?.try_into().map_err(|_| {
-                    minicbor::decode::Error::message("a hash has 32 bytes").at(at)
-                })?;
-                Ok(Self(bytes))
-            }
-        }
+        crate::encode::bytes!($name, "a hash has 32 bytes");
     };
 }
 

@@ -7,13 +7,8 @@
 use std::{fmt, str::FromStr};
 
 use ed25519_dalek::{Signer as _, VerifyingKey};
-use minicbor::{
-    Decoder, Encoder,
-    decode::Error as Malformed,
-    encode::{Error as WriteFailed, Write},
-};
 
-use crate::{encode::refuse, id::BASE32};
+use crate::{encode, id::BASE32};
 
 pub use ed25519_dalek::SigningKey;
 
@@ -163,18 +158,7 @@ impl serde::Serialize for AttesterKey {
     }
 }
 
-impl<C> minicbor::Encode<C> for AttesterKey {
-    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), WriteFailed<W::Error>> {
-        e.bytes(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> minicbor::Decode<'b, C> for AttesterKey {
-    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, Malformed> {
-        let at = d.position();
-        d.bytes()?.try_into().map(Self).map_err(|_| refuse(at, "a key has 32 bytes"))
-    }
-}
+encode::bytes!(AttesterKey, "a key has 32 bytes");
 
 /// Why a text is not a secret key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -245,18 +229,7 @@ impl fmt::Debug for Signature {
     }
 }
 
-impl<C> minicbor::Encode<C> for Signature {
-    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), WriteFailed<W::Error>> {
-        e.bytes(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> minicbor::Decode<'b, C> for Signature {
-    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, Malformed> {
-        let at = d.position();
-        d.bytes()?.try_into().map(Self).map_err(|_| refuse(at, "a signature has 64 bytes"))
-    }
-}
+encode::bytes!(Signature, "a signature has 64 bytes");
 
 /// A key made ready to verify many signatures.
 #[derive(Debug, Clone, Copy)]

@@ -249,20 +249,19 @@ impl<'b> Decode<'b, ()> for Answer {
     }
 }
 
+encode::bytes!(ProofsDigest, "a digest has 32 bytes");
+
 impl Encode<()> for FeedHead {
     fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut ()) -> Result<(), WriteFailed<W::Error>> {
         let Self { attester, len, last, proofs } = self;
-        e.array(4)?.encode(attester)?.u64(*len)?.encode(last)?.bytes(&proofs.0)?.ok()
+        e.array(4)?.encode(attester)?.u64(*len)?.encode(last)?.encode(proofs)?.ok()
     }
 }
 
 impl<'b> Decode<'b, ()> for FeedHead {
     fn decode(d: &mut Decoder<'b>, _: &mut ()) -> Result<Self, Malformed> {
         encode::array(d, 4)?;
-        let (attester, len, last) = (d.decode()?, d.u64()?, d.decode()?);
-        let at = d.position();
-        let proofs = d.bytes()?.try_into().map_err(|_| refuse(at, "a digest has 32 bytes"))?;
-        Ok(Self { attester, len, last, proofs: ProofsDigest(proofs) })
+        Ok(Self { attester: d.decode()?, len: d.u64()?, last: d.decode()?, proofs: d.decode()? })
     }
 }
 

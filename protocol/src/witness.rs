@@ -12,7 +12,7 @@
 
 use std::fmt;
 
-use crate::{id::ActionId, key::AttesterKey};
+use crate::{encode, id::ActionId, key::AttesterKey};
 
 const TRANSCRIPT: &str = "assize 2026-11 transcript";
 const FETCHED: &str = "assize 2026-11 fetched";
@@ -127,29 +127,8 @@ impl Transcript {
     }
 }
 
-macro_rules! bytes_32 {
-    ($type:ident, $what:literal) => {
-        impl<C> minicbor::Encode<C> for $type {
-            fn encode<W: minicbor::encode::Write>(
-                &self,
-                e: &mut minicbor::Encoder<W>,
-                _: &mut C,
-            ) -> Result<(), minicbor::encode::Error<W::Error>> {
-                e.bytes(&self.0)?.ok()
-            }
-        }
-
-        impl<'b, C> minicbor::Decode<'b, C> for $type {
-            fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-                let at = d.position();
-                d.bytes()?.try_into().map(Self).map_err(|_| crate::encode::refuse(at, $what))
-            }
-        }
-    };
-}
-
-bytes_32!(Witness, "a witness has 32 bytes");
-bytes_32!(TranscriptHash, "a transcript has 32 bytes");
+encode::bytes!(Witness, "a witness has 32 bytes");
+encode::bytes!(TranscriptHash, "a transcript has 32 bytes");
 
 #[cfg(test)]
 mod tests {

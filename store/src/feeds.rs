@@ -5,7 +5,7 @@
 //! the feed, and neither is ever dropped. What any of it is worth is not decided here.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{MutexGuard, PoisonError},
 };
 
@@ -113,6 +113,11 @@ impl Store {
     /// Where a feed ends.
     pub fn head(&self, attester: &AttesterKey) -> Result<Head, LookupError> {
         self.batch().head(attester)
+    }
+
+    /// Whose feeds or proofs have grown since this was last asked, whoever added to them.
+    pub fn touched(&self) -> BTreeSet<AttesterKey> {
+        std::mem::take(&mut self.touched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The attesters of whom anything is known, in the order of their keys.
@@ -284,7 +289,15 @@ impl Batch<'_> {
         }
         let result = self.store.record_all(&self.facts);
         match &result {
-            Ok(()) => self.heads.append(&mut self.changed),
+            Ok(()) => {
+                let about = |fact: &Fact| match fact {
+                    Fact::Evidence(evidence) => Some(evidence.attester()),
+                    _ => None,
+                };
+                let mut touched = self.store.touched.lock().unwrap_or_else(PoisonError::into_inner);
+                touched.extend(self.facts.iter().filter_map(about));
+                self.heads.append(&mut self.changed);
+            }
             // How much of it is kept is for the index to say.
             Err(_) => self.heads.clear(),
         }

@@ -78,6 +78,8 @@ pub struct Store {
     naming: Mutex<Option<BTreeSet<NarHash>>>,
     /// Where the feeds end that were asked for; held while something is added to any.
     heads: Mutex<BTreeMap<AttesterKey, Head>>,
+    /// Whose feeds or proofs have grown since [`Store::touched`] was last asked.
+    touched: Mutex<BTreeSet<AttesterKey>>,
     /// Directories of `cas/` whose names are known to be durable.
     durable: Mutex<BTreeSet<PathBuf>>,
     /// Held by the one sweep that runs.

@@ -204,6 +204,7 @@ impl Store {
             journal,
             naming: Mutex::default(),
             heads: Mutex::default(),
+            touched: Mutex::default(),
             durable: Mutex::default(),
             sweeping: Mutex::default(),
             _lock: lock,

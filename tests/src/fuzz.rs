@@ -21,6 +21,7 @@ use protocol::{
     id::{ActionId, DerivationId, NarHash},
     key::{AttesterKey, parse_secret, secret_text},
     location::Location,
+    message::{Answer, Gossip, Request},
     name::{GuestPath, Name},
     nar::{Index, Node, NodeId, Writer},
     sri::Sri,
@@ -63,6 +64,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "fact", check: fact, seeds: &["fuzz/seeds/fact"], mutations: MANY },
     Target { name: "statement", check: statement, seeds: &["vectors/statement"], mutations: MANY },
     Target { name: "evidence", check: evidence, seeds: &["vectors/evidence"], mutations: MANY },
+    Target { name: "message", check: message, seeds: &["vectors/message"], mutations: MANY },
     Target { name: "key", check: key, seeds: &["fuzz/seeds/key"], mutations: MANY },
     Target { name: "roster", check: roster, seeds: &["vectors/roster"], mutations: MANY },
     Target { name: "policy", check: policy, seeds: &["fuzz/seeds/policy"], mutations: MANY },
@@ -90,6 +92,20 @@ pub fn nar_read(data: &[u8]) -> bool {
     assert_eq!(writer.finish().expect("a vector takes everything"), data);
     assert_eq!(index.walk(data).len(), index.len());
     true
+}
+
+/// A message of a node is, written again, the same bytes, and is of one kind only.
+pub fn message(data: &[u8]) -> bool {
+    let written = [
+        Request::from_bytes(data).ok().map(|message| message.to_bytes()),
+        Answer::from_bytes(data).ok().map(|message| message.to_bytes()),
+        Gossip::from_bytes(data).ok().map(|message| message.to_bytes()),
+    ];
+    let written: Vec<_> = written.into_iter().flatten().collect();
+    assert!(written.iter().all(|written| written == data));
+    // `["heads", …]` of one kind has another length than of the other.
+    assert!(written.len() <= 1);
+    !written.is_empty()
 }
 
 /// At most 64 deep, or it would not have been read.

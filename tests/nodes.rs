@@ -1,0 +1,233 @@
+//! Real nodes, in processes of their own, on the loopback interface.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tests::{Sandbox, repository};
+
+/// How long anything may take that happens within a second when nothing else runs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A machine: a store, a project, and perhaps a node that runs.
+struct Machine {
+    sandbox: Sandbox,
+    running: Option<Child>,
+    log: Option<mpsc::Receiver<String>>,
+    address: String,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_assize"));
+        let seed = repository().join("packages/stage0/seeds/files.wasm");
+        sandbox.write("files.wasm", std::fs::read(seed).expect("the seed")).write(
+            "build.jsonnet",
+            "local assize = import 'assize.libsonnet';
+             local write(name) = assize.derivation({
+               name: name, inputs: { files: assize.source('files.wasm') },
+               steps: [{ run: '/in/files', args: ['files', 'write', '--json-field', 'text', '/out/text'] }],
+               stdin: { text: name },
+             });
+             { a: write('a'), b: write('b'), c: write('c') }",
+        );
+        Self { sandbox, running: None, log: None, address: String::new() }
+    }
+
+    /// Starts a node, at the same address as before if there was one.
+    fn start(mut self) -> Self {
+        let listen = match self.address.split_once("/p2p/") {
+            Some((address, _)) => address.to_owned(),
+            None => "/ip4/127.0.0.1/tcp/0".into(),
+        };
+        let mut command = self.sandbox.command(["node", "run", "--no-mdns", "--json", "--listen", &listen]);
+        let mut child = command.stdout(Stdio::null()).spawn().expect("the program starts");
+        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let (to, log) = mpsc::channel();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| to.send(line)));
+        (self.running, self.log) = (Some(child), Some(log));
+        let listening = self.hears("listening");
+        self.address = listening["address"].as_str().expect("an address").to_owned();
+        self
+    }
+
+    /// Waits for an event in the log.
+    fn hears(&self, event: &str) -> Value {
+        let log = self.log.as_ref().expect("it runs");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let line = log.recv_timeout(end.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|e| panic!("no `{event}`: {e}"));
+            let line: Value = serde_json::from_str(&line).unwrap_or_default();
+            if line["data"]["event"] == event {
+                return line["data"].clone();
+            }
+        }
+    }
+
+    fn key(&self) -> String {
+        self.sandbox.ok(["key", "show"]).trim().to_owned()
+    }
+
+    fn trusts(&self, name: &str, other: &Self) {
+        self.sandbox.ok(["trust", "add", name, &other.key()]);
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Waits until `why` of an attribute ends with that code.
+    fn finds(&self, attribute: &str, code: i32) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let said = self.sandbox.run(["why", attribute]);
+            if said.code == code {
+                return said.out;
+            }
+            assert!(
+                Instant::now() < end,
+                "{attribute}: {} and not {code}\n{}{}",
+                said.code,
+                said.out,
+                said.err
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Two build, the third learns of it from them, and accepts by two of two.
+#[test]
+fn what_two_build_a_third_accepts() {
+    let (alice, bob, carol) = (Machine::new(), Machine::new(), Machine::new());
+    alice.sandbox.build("a");
+    let alice = alice.start();
+    let bob = bob.start();
+    carol.trusts("alice", &alice);
+    bob.sandbox.build("b");
+    carol.trusts("bob", &bob);
+    carol.sandbox.configure("{ policy: { rule: { atLeast: 2, of: ['alice', 'bob'] } } }");
+    assert_eq!(carol.sandbox.run(["why", "a"]).code, 10);
+    // In a line: what carol has of bob, she has by way of alice.
+    carol.sandbox.ok(["peer", "add", &alice.address]);
+    bob.sandbox.ok(["peer", "add", &alice.address]);
+    let carol = carol.start();
+    carol.hears("connected");
+    bob.hears("connected");
+    // Alice said so before, bob says so now, while his node runs.
+    bob.sandbox.build("a");
+    let reasons = carol.finds("a", 0);
+    assert!(reasons.contains("alice") && reasons.contains("bob"), "{reasons}");
+    let status = carol.sandbox.json(&["node", "status"]);
+    assert_eq!(status["feeds"]["followed"], 2);
+    assert_eq!(status["feeds"]["missing"], 0);
+    assert_eq!(status["peers"].as_object().map(|peers| peers.len()), Some(1));
+
+    // A node that was away has it all when it is back.
+    let mut carol = carol;
+    carol.kill();
+    alice.sandbox.build("c");
+    bob.sandbox.build("c");
+    let carol = carol.start();
+    carol.finds("c", 0);
+    carol.sandbox.ok(["store", "verify"]);
+}
+
+/// What one said to some, and something else to others, reaches both, and ends the key.
+#[test]
+fn an_equivocator_is_found_out() {
+    let (alice, bob, carol) = (Machine::new(), Machine::new(), Machine::new());
+    let mallory = Machine::new();
+    // The same key in two stores: each has a feed of its own.
+    mallory.sandbox.build("a");
+    let twin = Machine::new();
+    mallory.sandbox.ok(["key", "backup", "backup"]);
+    let backup = mallory.sandbox.project().join("backup");
+    twin.sandbox.ok(["key", "restore", backup.to_str().expect("a path")]);
+    mallory.sandbox.build("b");
+    twin.sandbox.build("c");
+    for machine in [&alice, &bob, &carol] {
+        machine.trusts("mallory", &mallory);
+    }
+    let (mallory, twin) = (mallory.start(), twin.start());
+    alice.sandbox.ok(["peer", "add", &mallory.address]);
+    bob.sandbox.ok(["peer", "add", &twin.address]);
+    let (alice, bob) = (alice.start(), bob.start());
+    alice.sandbox.configure("{ policy: 'one' }");
+    bob.sandbox.configure("{ policy: 'one' }");
+    alice.finds("b", 0);
+    bob.finds("c", 0);
+    carol.sandbox.ok(["peer", "add", &alice.address]);
+    carol.sandbox.ok(["peer", "add", &bob.address]);
+    carol.sandbox.configure("{ policy: 'one' }");
+    let carol = carol.start();
+    // Everybody is told, whoever found it.
+    for machine in [&alice, &bob, &carol] {
+        let reasons = machine.finds("a", 10);
+        assert!(reasons.contains("mallory"), "{reasons}");
+    }
+}
+
+/// One node for one store, and a clear word about it; an orderly end; nothing left.
+#[test]
+fn nodes_begin_and_end() {
+    let machine = Machine::new();
+    machine.sandbox.fails(&["node", "status"], 20, &["no node runs", "assize node run"]);
+    machine.sandbox.fails(&["node", "stop"], 20, &["no node runs"]);
+    let mut machine = machine.start();
+    machine.sandbox.fails(
+        &["node", "run", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"],
+        1,
+        &["in use", "process"],
+    );
+    // All other commands go on.
+    machine.sandbox.build("a");
+    assert_eq!(machine.sandbox.json(&["store", "ls"]).as_array().map(Vec::len), Some(1));
+    let id = machine.address.rsplit('/').next().expect("an id").to_owned();
+    let status = machine.sandbox.json(&["node", "status"]);
+    assert_eq!(status["node"], id.as_str());
+    assert_eq!(status["feeds"]["statements"], 1);
+    machine.sandbox.ok(["node", "stop"]);
+    let ended = machine.running.as_mut().expect("it ran").wait().expect("a process");
+    assert_eq!(ended.code(), Some(0));
+    machine.sandbox.ok(["store", "verify"]);
+    // Killed, it leaves sockets behind, which are in nobody's way.
+    let mut machine = machine.start();
+    machine.kill();
+    machine.sandbox.fails(&["node", "status"], 20, &["no node runs"]);
+    machine.sandbox.ok(["store", "verify"]);
+    machine.start().sandbox.ok(["node", "status"]);
+}
+
+#[test]
+fn addresses_and_peers() {
+    let machine = Machine::new();
+    let id = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
+    machine.sandbox.fails(&["peer", "add", "example.org"], 2, &["no address", "/p2p/"]);
+    machine.sandbox.fails(
+        &["peer", "add", "/ip4/192.0.2.1/tcp/4720"],
+        2,
+        &["does not end with", "whole address"],
+    );
+    machine.sandbox.ok(["peer", "add", &format!("/ip4/192.0.2.1/tcp/4720/p2p/{id}")]);
+    assert_eq!(machine.sandbox.ok(["peer", "list"]), format!("{id}  /ip4/192.0.2.1/tcp/4720\n"));
+    machine.sandbox.fails(&["peer", "remove", "nobody"], 4, &["no node `nobody`"]);
+    machine.sandbox.ok(["peer", "remove", id]);
+    assert_eq!(machine.sandbox.ok(["peer", "list"]), "");
+    machine.sandbox.fails(&["node", "run", "--listen", "/ip4/127.0.0.1"], 1, &["cannot listen"]);
+}
