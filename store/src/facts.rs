@@ -1,9 +1,6 @@
 //! Recording facts and asking for them: journal and index as one.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{PoisonError, RwLockReadGuard},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
     action::Action,
@@ -11,14 +8,13 @@ use protocol::{
 };
 
 use crate::{
-    DiskError, IndexError, Realisation, RecordReadError, Store, disk,
-    fact::{FACT_BYTES, Fact, PinError, check_pin},
-    index::{Gist, Index},
-    journal::{AppendError, Entry, Location},
+    DiskError, IndexError, Realisation, RecordReadError, ServedError, Store,
+    books::{Books, other},
+    disk,
+    fact::{Fact, PinError, check_pin},
+    index::Index,
+    journal::AppendError,
 };
-
-/// Bytes of facts that are given to the journal at once.
-const CHUNK_BYTES: usize = 16 << 20;
 
 /// Ids that are shown for a prefix that many have.
 const SHOWN: usize = 8;
@@ -45,6 +41,9 @@ pub enum RecordError {
     /// [`Store::reindex`].
     #[error("recorded, but the index failed; open the store again")]
     Index(#[from] IndexError),
+    /// The process that has the store open did not record it, or did not say that it did.
+    #[error(transparent)]
+    Served(#[from] ServedError),
 }
 
 /// Why a question was not answered.
@@ -59,6 +58,17 @@ pub enum LookupError {
     /// The disk refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The process that has the store open did not answer.
+    #[error(transparent)]
+    Served(#[from] ServedError),
+    /// A sweep could take what others need.
+    #[error("the store is in use by {processes} other process{}: sweep when {} ended",
+        if *processes == 1 { "" } else { "es" },
+        if *processes == 1 { "it has" } else { "they have" })]
+    InUse {
+        /// How many of them, at least.
+        processes: usize,
+    },
 }
 
 /// What a text is the beginning of.
@@ -87,77 +97,21 @@ impl Store {
     /// [`RecordError`]. If a fact is refused, none is recorded. If the disk fails, or we are
     /// killed, the first few may be.
     pub fn record_all(&self, facts: &[Fact]) -> Result<(), RecordError> {
-        let mut entries = Vec::new();
-        let mut actions = BTreeSet::new();
-        for fact in facts {
-            let gist = Gist::of(fact);
-            match (&gist, fact) {
-                // Once is enough.
-                (Gist::Action(id), _) if !actions.insert(*id) || self.knows(id)? => continue,
-                (Gist::Built { action, .. }, _) if !actions.contains(action) && !self.knows(action)? => {
-                    return Err(RecordError::ActionMissing { action: *action });
-                }
-                (_, Fact::Pinned { name, nars }) => check_pin(name, nars.len())?,
-                (_, Fact::Unpinned { name }) => check_pin(name, 0)?,
-                _ => {}
-            }
-            let payload = fact.to_bytes();
-            // What is signed was read from such bytes, or would not have been signed.
-            if !matches!(fact, Fact::Evidence(_)) {
-                Fact::from_bytes(&payload).map_err(RecordError::Refused)?;
-            }
-            entries.push(Entry { payload, gist });
+        match &self.books {
+            Books::Here(here) => here.record_all(facts),
+            Books::There(client) => client.record_all(facts),
         }
-        let mut entries = entries.into_iter().peekable();
-        while entries.peek().is_some() {
-            let mut size = 0;
-            let chunk = std::iter::from_fn(|| {
-                size += entries.peek()?.payload.len();
-                if size > CHUNK_BYTES.max(FACT_BYTES) { None } else { entries.next() }
-            });
-            self.append(chunk.collect())?;
-        }
-        Ok(())
-    }
-
-    fn append(&self, entries: Vec<Entry>) -> Result<(), RecordError> {
-        let mut applied = Ok(());
-        self.journal.append(entries, |placed| {
-            applied = self.indexed(|index| index.apply(self.journal.id(), placed));
-            if applied.is_err() {
-                // Nothing may be applied behind what is missing now: the index is closed as it is,
-                // and will be brought forward, or rebuilt, when the store is next opened.
-                *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
-            }
-        })?;
-        Ok(applied?)
-    }
-
-    /// Whether an action is recorded.
-    fn knows(&self, id: &ActionId) -> Result<bool, IndexError> {
-        self.indexed(|index| index.action(id)).map(|at| at.is_some())
-    }
-
-    /// Asks the index. If it fails, that is noted, so that it is rebuilt at the next opening.
-    pub(crate) fn indexed<T>(
-        &self,
-        f: impl FnOnce(&Index) -> Result<T, IndexError>,
-    ) -> Result<T, IndexError> {
-        let guard: RwLockReadGuard<'_, Option<Index>> =
-            self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let result = guard.as_ref().ok_or(IndexError::Absent).and_then(f);
-        if result.is_err() {
-            // If even that fails, the index will be found damaged when it is opened, or fail again.
-            let _ = std::fs::write(self.home.stale(), b"");
-        }
-        result
     }
 
     /// What an action says.
     pub fn action(&self, id: &ActionId) -> Result<Option<Action>, LookupError> {
-        match self.indexed(|index| index.action(id))? {
+        let here = match &self.books {
+            Books::Here(here) => here,
+            Books::There(client) => return client.action(id),
+        };
+        match here.indexed(|index| index.action(id))? {
             None => Ok(None),
-            Some(at) => match self.journal.read(at)? {
+            Some(at) => match here.journal.read(at)? {
                 Fact::Action(action) if action.id() == *id => Ok(Some(action)),
                 _ => Err(other(at).into()),
             },
@@ -166,19 +120,16 @@ impl Store {
 
     /// What became of an action when it was last executed here.
     pub fn realisation(&self, id: &ActionId) -> Result<Option<Realisation>, LookupError> {
-        match self.indexed(|index| index.realisation(id))? {
+        let here = match &self.books {
+            Books::Here(here) => here,
+            Books::There(client) => return client.realisation(id),
+        };
+        match here.indexed(|index| index.realisation(id))? {
             None => Ok(None),
-            Some(at) => match self.built(at)? {
+            Some(at) => match here.built(at)? {
                 built if built.action == *id => Ok(Some(built)),
                 _ => Err(other(at).into()),
             },
-        }
-    }
-
-    fn built(&self, at: Location) -> Result<Realisation, RecordReadError> {
-        match self.journal.read(at)? {
-            Fact::Built(built) => Ok(built),
-            _ => Err(other(at)),
         }
     }
 
@@ -186,13 +137,21 @@ impl Store {
     pub fn realisations(
         &self,
     ) -> Result<impl Iterator<Item = Result<Realisation, LookupError>> + '_, LookupError> {
-        let places: Vec<_> = self.indexed(|index| index.latest().collect())?;
-        Ok(places.into_iter().map(|at| Ok(self.built(at)?)))
+        type Realisations<'s> = Box<dyn Iterator<Item = Result<Realisation, LookupError>> + Send + 's>;
+        let found: Realisations<'_> = match &self.books {
+            Books::Here(here) => Box::new(here.latest()?.into_iter().map(|at| Ok(here.built(at)?))),
+            Books::There(client) => Box::new(client.realisations()?),
+        };
+        Ok(found)
     }
 
     /// The actions that were ever realised here with this archive among their outputs.
     pub fn makers(&self, nar: &NarHash) -> Result<Vec<ActionId>, LookupError> {
-        Ok(self.indexed(|index| index.makers(nar))?)
+        let here = match &self.books {
+            Books::Here(here) => here,
+            Books::There(client) => return Ok(client.makers(nar)?),
+        };
+        Ok(here.indexed(|index| index.makers(nar))?)
     }
 
     /// Keeps archives from being swept, under a name; what had the name before loses it.
@@ -204,18 +163,26 @@ impl Store {
     /// Takes a pin away; false if there is none of that name.
     pub fn unpin(&self, name: &str) -> Result<bool, RecordError> {
         check_pin(name, 0)?;
-        if self.indexed(|index| index.pin(name))?.is_none() {
+        let here = match &self.books {
+            Books::Here(here) => here,
+            Books::There(client) => return Ok(client.unpin(name)?),
+        };
+        if here.indexed(|index| index.pin(name))?.is_none() {
             return Ok(false);
         }
-        self.record(&Fact::Unpinned { name: name.to_owned() })?;
+        here.record_all(&[Fact::Unpinned { name: name.to_owned() }])?;
         Ok(true)
     }
 
     /// All pins.
     pub fn pins(&self) -> Result<BTreeMap<String, BTreeSet<NarHash>>, LookupError> {
+        let here = match &self.books {
+            Books::Here(here) => here,
+            Books::There(client) => return client.pins(),
+        };
         let mut pins = BTreeMap::new();
-        for (name, at) in self.indexed(Index::pins)? {
-            match self.journal.read(at)? {
+        for (name, at) in here.indexed(Index::pins)? {
+            match here.journal.read(at)? {
                 Fact::Pinned { name: found, nars } if found == name => pins.insert(name, nars),
                 _ => return Err(other(at).into()),
             };
@@ -226,6 +193,10 @@ impl Store {
     /// What `text`, such as `act:abcd` or just `abcd`, is the beginning of, among the actions and
     /// archives known here.
     pub fn find_prefix(&self, text: &str) -> Result<Found, LookupError> {
+        let here = match &self.books {
+            Books::Here(here) => here,
+            Books::There(client) => return Ok(client.find_prefix(text)?),
+        };
         let (kind, body) = match text.split_once(':') {
             Some((kind, body)) => (Some(kind), body),
             None => (None, text),
@@ -234,10 +205,10 @@ impl Store {
         let mut actions = Vec::new();
         let mut nars = BTreeSet::new();
         if kind.is_none_or(|kind| kind == ActionId::KIND) {
-            actions = self.indexed(|index| index.actions_between(&low, &high, SHOWN))?;
+            actions = here.indexed(|index| index.actions_between(&low, &high, SHOWN))?;
         }
         if kind.is_none_or(|kind| kind == NarHash::KIND) {
-            nars.extend(self.indexed(|index| index.nars_between(&low, &high, SHOWN))?);
+            nars.extend(here.indexed(|index| index.nars_between(&low, &high, SHOWN))?);
             nars.extend(self.nars_on_disk(&low, &high)?);
         }
         let nars: Vec<_> = nars.into_iter().take(SHOWN).collect();
@@ -270,10 +241,6 @@ impl Store {
 pub(crate) fn nar_name(first: u8, name: &std::ffi::OsStr) -> Option<NarHash> {
     let rest = name.to_str()?.strip_suffix(".nar")?;
     NarHash::from_hex(&format!("{first:02x}{rest}"))
-}
-
-pub(crate) fn other(at: Location) -> RecordReadError {
-    RecordReadError::Other { segment: at.segment, offset: at.offset }
 }
 
 /// The smallest and the largest hash whose text begins with `body`; `None` if none does.

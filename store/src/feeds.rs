@@ -17,7 +17,12 @@ use protocol::{
     statement::{Body, SignError, Signed, Statement},
 };
 
-use crate::{LookupError, RecordError, Store, fact::Fact, index::Index, journal::Location};
+use crate::{
+    LookupError, RecordError, Store,
+    books::{Books, Here},
+    fact::Fact,
+    index::Index,
+};
 
 /// Statements that are read at once by [`Store::statements`].
 const BATCH: usize = 1024;
@@ -62,7 +67,7 @@ pub enum SayError {
 
 /// The feeds while something is added: what is new in this batch, and where each feed then ends.
 struct Batch<'s> {
-    store: &'s Store,
+    here: &'s Here,
     heads: MutexGuard<'s, BTreeMap<AttesterKey, Head>>,
     changed: BTreeMap<AttesterKey, Head>,
     /// Which of the facts is the statement at a place.
@@ -77,7 +82,11 @@ impl Store {
     ///
     /// [`KeepError`]. If the disk fails, or we are killed, the first few may be kept.
     pub fn keep(&self, evidence: impl IntoIterator<Item = Evidence>) -> Result<Vec<Kept>, KeepError> {
-        let mut batch = self.batch();
+        let here = match &self.books {
+            Books::Here(here) => here,
+            Books::There(client) => return client.keep(evidence),
+        };
+        let mut batch = here.batch();
         let kept = evidence.into_iter().map(|item| batch.add(item)).collect::<Result<_, _>>()?;
         batch.commit()?;
         Ok(kept)
@@ -88,15 +97,20 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`SayError`]; then nothing was said, unless the disk failed.
+    /// [`SayError`]; then nothing was said, unless the disk failed, or the process that serves us
+    /// ended: then the feed tells.
     pub fn say(
         &self,
         key: &SigningKey,
         time: u64,
         bodies: impl IntoIterator<Item = Body>,
     ) -> Result<Vec<Signed>, SayError> {
+        let here = match &self.books {
+            Books::Here(here) => here,
+            Books::There(client) => return client.say(key, time, bodies),
+        };
         let attester = AttesterKey::of(key);
-        let mut batch = self.batch();
+        let mut batch = here.batch();
         let mut said = Vec::new();
         for body in bodies {
             let head = batch.head(&attester).map_err(KeepError::from)?;
@@ -112,7 +126,10 @@ impl Store {
 
     /// Where a feed ends.
     pub fn head(&self, attester: &AttesterKey) -> Result<Head, LookupError> {
-        self.batch().head(attester)
+        match &self.books {
+            Books::Here(here) => here.batch().head(attester),
+            Books::There(client) => client.head(attester),
+        }
     }
 
     /// Whose feeds or proofs have grown since this was last asked, whoever added to them.
@@ -122,7 +139,10 @@ impl Store {
 
     /// The attesters of whom anything is known, in the order of their keys.
     pub fn attesters(&self) -> Result<Vec<AttesterKey>, LookupError> {
-        Ok(self.indexed(|index| index.attesters(None))?)
+        match &self.books {
+            Books::Here(here) => Ok(here.indexed(|index| index.attesters(None))?),
+            Books::There(client) => Ok(client.attesters()?),
+        }
     }
 
     /// The statements of a feed, from a place on.
@@ -131,7 +151,67 @@ impl Store {
         attester: &AttesterKey,
         from: u64,
     ) -> impl Iterator<Item = Result<Signed, LookupError>> + '_ {
-        let attester = *attester;
+        let found: Box<dyn Iterator<Item = _> + Send + '_> = match &self.books {
+            Books::Here(here) => Box::new(here.statements(*attester, from)),
+            Books::There(client) => Box::new(client.statements(*attester, from)),
+        };
+        found
+    }
+
+    /// What attesters said of an action: attestations and failures, by attester and place.
+    pub fn claims(&self, action: &ActionId) -> Result<Vec<Signed>, LookupError> {
+        match &self.books {
+            Books::Here(here) => {
+                let places = here.indexed(|index| index.claims(action))?;
+                places.into_iter().map(|at| here.signed(at)).collect()
+            }
+            Books::There(client) => client.claims(action),
+        }
+    }
+
+    /// The actions of which some attester spoke, in the order of their ids.
+    pub fn claimed(&self) -> Result<Vec<ActionId>, LookupError> {
+        match &self.books {
+            Books::Here(here) => Ok(here.indexed(Index::claimed)?),
+            Books::There(client) => Ok(client.claimed()?),
+        }
+    }
+
+    /// What bears on the worth of a key's word, in the order in which it came: its revocations,
+    /// equivocations, retractions and succession.
+    pub fn bearing(&self, attester: &AttesterKey) -> Result<Vec<Evidence>, LookupError> {
+        match &self.books {
+            Books::Here(here) => here.bearing(attester),
+            Books::There(client) => client.bearing(attester),
+        }
+    }
+}
+
+impl Here {
+    fn bearing(&self, attester: &AttesterKey) -> Result<Vec<Evidence>, LookupError> {
+        let places = self.indexed(|index| index.bearing(attester))?;
+        places.into_iter().map(|at| self.evidence(at)).collect()
+    }
+
+    /// Keeps statements that were signed to follow what is known of their one feed: all of them, or
+    /// none and false, if something else came first.
+    pub(crate) fn follow(&self, said: Vec<Signed>) -> Result<bool, KeepError> {
+        let mut batch = self.batch();
+        for signed in said {
+            let Ok(next) = batch.head(&signed.statement().attester)?.follow(&signed) else {
+                return Ok(false);
+            };
+            batch.push(signed, next);
+        }
+        batch.commit()?;
+        Ok(true)
+    }
+
+    pub(crate) fn statements(
+        &self,
+        attester: AttesterKey,
+        from: u64,
+    ) -> impl Iterator<Item = Result<Signed, LookupError>> + '_ {
         let mut next = Some(from);
         let mut ready = Vec::new().into_iter();
         std::iter::from_fn(move || {
@@ -157,41 +237,9 @@ impl Store {
         })
     }
 
-    /// What attesters said of an action: attestations and failures, by attester and place.
-    pub fn claims(&self, action: &ActionId) -> Result<Vec<Signed>, LookupError> {
-        let places = self.indexed(|index| index.claims(action))?;
-        places.into_iter().map(|at| self.signed(at)).collect()
-    }
-
-    /// The actions of which some attester spoke, in the order of their ids.
-    pub fn claimed(&self) -> Result<Vec<ActionId>, LookupError> {
-        Ok(self.indexed(Index::claimed)?)
-    }
-
-    /// What bears on the worth of a key's word, in the order in which it came: its revocations,
-    /// equivocations, retractions and succession.
-    pub fn bearing(&self, attester: &AttesterKey) -> Result<Vec<Evidence>, LookupError> {
-        let places = self.indexed(|index| index.bearing(attester))?;
-        places.into_iter().map(|at| self.evidence(at)).collect()
-    }
-
-    fn evidence(&self, at: Location) -> Result<Evidence, LookupError> {
-        match self.journal.read(at)? {
-            Fact::Evidence(evidence) => Ok(evidence),
-            _ => Err(crate::facts::other(at).into()),
-        }
-    }
-
-    fn signed(&self, at: Location) -> Result<Signed, LookupError> {
-        match self.evidence(at)? {
-            Evidence::Statement(signed) => Ok(signed),
-            _ => Err(crate::facts::other(at).into()),
-        }
-    }
-
     fn batch(&self) -> Batch<'_> {
         Batch {
-            store: self,
+            here: self,
             heads: self.heads.lock().unwrap_or_else(PoisonError::into_inner),
             changed: BTreeMap::new(),
             statements: BTreeMap::new(),
@@ -205,10 +253,7 @@ impl Batch<'_> {
         if let Some(head) = self.changed.get(attester).or_else(|| self.heads.get(attester)) {
             return Ok(*head);
         }
-        let head = match self.store.indexed(|index| index.last_statement(attester))? {
-            Some(at) => Head::behind(&self.store.signed(at)?),
-            None => Head::empty(*attester),
-        };
+        let head = self.here.last(attester)?.map_or(Head::empty(*attester), |last| Head::behind(&last));
         self.heads.insert(*attester, head);
         Ok(head)
     }
@@ -218,8 +263,8 @@ impl Batch<'_> {
         if let Some(Fact::Evidence(Evidence::Statement(signed))) = fact {
             return Ok(Some(signed.clone()));
         }
-        let at = self.store.indexed(|index| index.statement(attester, place))?;
-        at.map(|at| self.store.signed(at)).transpose()
+        let at = self.here.indexed(|index| index.statement(attester, place))?;
+        at.map(|at| self.here.signed(at)).transpose()
     }
 
     fn push(&mut self, signed: Signed, next: Head) {
@@ -276,7 +321,7 @@ impl Batch<'_> {
             _ => false,
         };
         let in_batch = self.facts.iter().any(|fact| matches!(fact, Fact::Evidence(e) if says_as_much(e)));
-        if in_batch || self.store.bearing(&proof.attester())?.iter().any(says_as_much) {
+        if in_batch || self.here.bearing(&proof.attester())?.iter().any(says_as_much) {
             return Ok(Kept::Known);
         }
         self.facts.push(Fact::Evidence(proof));
@@ -287,7 +332,7 @@ impl Batch<'_> {
         if self.facts.is_empty() {
             return Ok(());
         }
-        let result = self.store.record_all(&self.facts);
+        let result = self.here.record_all(&self.facts);
         match &result {
             Ok(()) => {
                 let about = |fact: &Fact| match fact {

@@ -17,6 +17,7 @@ use protocol::id::{ActionId, NarHash};
 
 use crate::{
     DiskError, LookupError, Store,
+    books::{Books, Here},
     disk::{self, Doing as _},
 };
 
@@ -28,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(24 * 3600);
 const MODULE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What to sweep.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcOptions {
     /// Only say what would go.
     pub dry_run: bool,
@@ -93,13 +94,35 @@ impl Store {
     /// Sweeps archives that are neither pinned nor in [`GcOptions::keep`], and what hangs on them.
     ///
     /// An archive that is admitted while this runs stays; one that is open stays readable for who
-    /// has it open.
+    /// has it open. What other processes need is not known here: while any but us is served, only
+    /// a dry run is done; while a sweep runs, nobody is served anew.
     ///
     /// # Errors
     ///
-    /// [`LookupError`]. If the pins cannot be read, nothing is swept.
+    /// [`LookupError`]. If it is [`LookupError::InUse`], or the pins cannot be read, nothing is swept.
     pub fn gc(&self, options: &GcOptions) -> Result<GcReport, LookupError> {
-        let _sweeping = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+        match &self.books {
+            Books::Here(here) => self.gc_for(here, None, options),
+            Books::There(client) => {
+                // What our other threads admit meanwhile would not be noted by the one that sweeps.
+                let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+                client.gc(options)
+            }
+        }
+    }
+
+    /// Sweeps for a client, or for ourselves.
+    pub(crate) fn gc_for(
+        &self,
+        here: &Here,
+        asker: Option<u64>,
+        options: &GcOptions,
+    ) -> Result<GcReport, LookupError> {
+        let _sweeping = here.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = match options.dry_run {
+            true => None,
+            false => Some(here.clients.alone(asker).map_err(|processes| LookupError::InUse { processes })?),
+        };
         *self.naming.lock().unwrap_or_else(PoisonError::into_inner) = Some(BTreeSet::new());
         let report = self.sweep(options, SystemTime::now());
         *self.naming.lock().unwrap_or_else(PoisonError::into_inner) = None;

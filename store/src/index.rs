@@ -544,7 +544,7 @@ fn id_at(key: &[u8], at: usize) -> Result<[u8; 32], IndexError> {
     key.get(at..).and_then(|rest| rest.first_chunk::<32>()).copied().ok_or(IndexError::Value)
 }
 
-fn location_bytes(at: Location) -> [u8; 12] {
+pub(crate) fn location_bytes(at: Location) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..4].copy_from_slice(&at.segment.to_be_bytes());
     bytes[4..8].copy_from_slice(&at.offset.to_be_bytes());
@@ -552,7 +552,7 @@ fn location_bytes(at: Location) -> [u8; 12] {
     bytes
 }
 
-fn read_location(bytes: &[u8]) -> Option<Location> {
+pub(crate) fn read_location(bytes: &[u8]) -> Option<Location> {
     let bytes: &[u8; 12] = bytes.try_into().ok()?;
     let at = |i: usize| u32::from_be_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
     let location = Location { segment: at(0), offset: at(4), len: at(8) };

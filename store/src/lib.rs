@@ -6,8 +6,13 @@
 //!             └─▶ index.rs   index/            where each fact lies: a cache in sled, rebuilt at will
 //! pack.rs   directory ──▶ archive              unpack.rs   archive ──▶ directory
 //! gc.rs, verify.rs, bundle.rs, usage.rs        sweeping, checking, carrying elsewhere, counting
-//! open.rs                                      one process at a time; repairs what a crash left
+//! open.rs                                      one owner at a time; repairs what a crash left
+//! books.rs   journal and index: here, or with the owner ◀─ client.rs ─ wire.rs ─ serve.rs
 //! ```
+//!
+//! One process at a time owns journal and index. If it serves them ([`Store::serve`]), every other
+//! process of the same user that opens the store is its client, with the same functions: archives,
+//! logs and modules are files, which all use directly; facts are asked for over a socket.
 //!
 //! What was acknowledged survives a kill at any instant, and a power cut if the disk keeps what it
 //! says it has synced. Nothing here needs a repair by hand: opening does it and says so in
@@ -17,7 +22,9 @@
 //! purpose: trust (what to believe is decided in `trust`), compression (archives are read in place).
 #![deny(unsafe_code)]
 
+mod books;
 mod bundle;
+mod client;
 mod disk;
 mod fact;
 mod facts;
@@ -31,26 +38,25 @@ mod open;
 mod pack;
 #[cfg(test)]
 mod power;
+mod serve;
 mod unpack;
 mod usage;
 mod verify;
+mod wire;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, RwLock},
+    sync::Mutex,
 };
 
-use protocol::{
-    feed::Head,
-    id::{ActionId, NarHash},
-    key::AttesterKey,
-};
+use protocol::id::{ActionId, NarHash};
 
 pub use self::{
     bundle::{ExportError, Exported, ImportError, Imported},
+    client::{Fault, Remote, ServedError, Unwelcome},
     disk::DiskError,
     fact::{FACT_BYTES, Fact, PIN_NAME_BYTES, PIN_NARS, PinError, Realisation, check_pin},
     facts::{Found, LookupError, RecordError},
@@ -61,31 +67,24 @@ pub use self::{
     nars::{AdmitError, Admitted, Archive, ArchiveError, GetError},
     open::{Notice, OpenError, Rebuilt},
     pack::{HashingWriter, PackError, PackStats, pack},
+    serve::{CLIENTS, ServeError, Service},
     unpack::{UnpackError, UnpackStats, unpack},
     usage::Usage,
     verify::{DamagedNar, NarFault, VerifyReport},
 };
 
-/// An open store; the only one of its home, on this machine, until it is dropped.
+/// An open store: the only owner of its home on this machine, until it is dropped, or a client of it.
 pub struct Store {
     home: Home,
     notices: Vec<Notice>,
-    /// `None` only while it is replaced, or if that failed.
-    index: RwLock<Option<index::Index>>,
-    journal: journal::Journal,
+    books: books::Books,
     /// Held for the instant in which an archive gets its name or loses it. While a sweep runs,
     /// what is admitted is noted here, so that it stays.
     naming: Mutex<Option<BTreeSet<NarHash>>>,
-    /// Where the feeds end that were asked for; held while something is added to any.
-    heads: Mutex<BTreeMap<AttesterKey, Head>>,
     /// Whose feeds or proofs have grown since [`Store::touched`] was last asked.
     touched: Mutex<BTreeSet<AttesterKey>>,
     /// Directories of `cas/` whose names are known to be durable.
     durable: Mutex<BTreeSet<PathBuf>>,
-    /// Held by the one sweep that runs.
-    sweeping: Mutex<()>,
-    /// Locked; the last to be dropped.
-    _lock: File,
 }
 
 /// Where things are.
@@ -124,6 +123,16 @@ impl Home {
     /// Exists if the index failed in use and is to be rebuilt.
     pub(crate) fn stale(&self) -> PathBuf {
         self.root.join("index.stale")
+    }
+
+    /// Where the owner listens, if it serves.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.root.join("store.sock")
+    }
+
+    /// Locked, shared, by every client for as long as it may have something in `tmp/`.
+    pub(crate) fn clients(&self) -> PathBuf {
+        self.root.join("clients.lock")
     }
 
     pub(crate) fn nar(&self, hash: &NarHash) -> PathBuf {

@@ -1,7 +1,9 @@
-//! Opening: one process at a time, and repair of whatever the last one left behind.
+//! Opening: one owner at a time, and repair of whatever the last one left behind.
 //!
 //! ```text
-//! lock ─▶ empty tmp/ ─▶ open index ─▶ is it of this journal, and up to where? ─▶ replay the rest
+//! lock ─ taken ─▶ does its owner serve? ─▶ a client of it; else wait for either
+//!  │
+//!  └─▶ empty tmp/ ─▶ open index ─▶ is it of this journal, and up to where? ─▶ replay the rest
 //!                           └ damaged: aside, begin anew      └ no: begin anew
 //! ```
 
@@ -11,11 +13,14 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, RwLock},
+    sync::Mutex,
+    time::Duration,
 };
 
 use crate::{
-    Home, Store,
+    Home, ServedError, Store, Unwelcome,
+    books::{Books, Here},
+    client::{Answered, Client, Door},
     disk::{self, DiskError, Doing as _, create_dir, sync_dir},
     index::{Index, IndexError, remove_torn_snapshots},
     journal::{
@@ -26,6 +31,12 @@ use crate::{
 
 /// Records given to the index at once when the journal is replayed.
 const REPLAY_RECORDS: usize = 1024;
+
+/// How often the lock and the socket are tried again while another process has the store open.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long an owner may take to let us in before we say that we wait: it may be sweeping.
+const HELLO_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +53,12 @@ pub enum OpenError {
     /// The index does not open, and a new one neither.
     #[error("the index cannot be opened")]
     Index(#[from] IndexError),
+    /// The process that has it open serves others, but not us.
+    #[error("the process that has the store open does not let us in")]
+    Unwelcome(#[from] Unwelcome),
+    /// The process that has it open did not do what was asked for, or did not say that it did.
+    #[error(transparent)]
+    Served(#[from] ServedError),
 }
 
 /// Something that was repaired while opening, or while verifying.
@@ -177,7 +194,9 @@ impl fmt::Display for Rebuilt {
 impl Store {
     /// Opens the store in `home`, creating it if there is none, and repairs what needs it.
     ///
-    /// While another process has it open, `waiting` is called once with that process's id; if it
+    /// If another process has it open and serves it, what is returned is a client of that one, with
+    /// nothing repaired, and good for as long as that one lives. If it does not serve, or just now
+    /// lets nobody in because it sweeps, `waiting` is called once with that process's id; if it
     /// returns true, this waits for as long as it takes.
     ///
     /// # Errors
@@ -186,7 +205,10 @@ impl Store {
     pub fn open(home: &Path, waiting: impl FnMut(Option<u32>) -> bool) -> Result<Self, OpenError> {
         let home = Home::new(home);
         create_dir(&home.root, 0o755)?;
-        let lock = lock(&home.root.join("lock"), waiting)?;
+        let lock = match enter(&home, waiting)? {
+            Entered::Owner(lock) => lock,
+            Entered::Client(client) => return Ok(Self::new(home, Vec::new(), Books::There(client))),
+        };
         for dir in [&home.cas, &home.journal, &home.logs, &home.modules] {
             create_dir(dir, 0o755)?;
         }
@@ -195,48 +217,79 @@ impl Store {
         }
         // Whoever made them may have been killed before they were durable.
         sync_dir(&home.root)?;
-        let mut notices = empty(&home.tmp)?;
+        let mut notices = empty_unless_used(&home)?;
         let (journal, index) = recover(&home, None, &mut notices)?;
-        Ok(Self {
-            home,
-            notices,
-            index: RwLock::new(Some(index)),
-            journal,
-            naming: Mutex::default(),
-            heads: Mutex::default(),
-            touched: Mutex::default(),
-            durable: Mutex::default(),
-            sweeping: Mutex::default(),
-            _lock: lock,
-        })
+        let here = Here::new(home.clone(), index, journal, lock);
+        Ok(Self::new(home, notices, Books::Here(Box::new(here))))
+    }
+
+    fn new(home: Home, notices: Vec<Notice>, books: Books) -> Self {
+        Self { home, notices, books, naming: Mutex::default(), touched: Mutex::default(), durable: Mutex::default() }
     }
 }
 
-/// Takes the lock, and writes our id into it.
-fn lock(path: &Path, mut waiting: impl FnMut(Option<u32>) -> bool) -> Result<File, OpenError> {
+enum Entered {
+    /// With the lock.
+    Owner(File),
+    Client(Client),
+}
+
+/// Takes the lock, and writes our id into it, or becomes a client of the process that has it.
+fn enter(home: &Home, mut waiting: impl FnMut(Option<u32>) -> bool) -> Result<Entered, OpenError> {
+    let path = home.root.join("lock");
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(path);
-    let file = file.doing("open", path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            let read = (&file).take(16).read_to_string(&mut owner);
-            let pid = read.ok().and_then(|_| owner.trim().parse().ok());
-            if !waiting(pid) {
-                return Err(OpenError::Busy { pid });
-            }
-            file.lock().doing("lock", path)?;
+    let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.doing("open", &path)?;
+    let mut asked = false;
+    let mut patient = || {
+        if !asked {
+            let mut owner = [0; 16];
+            let len = file.read_at(&mut owner, 0).unwrap_or(0);
+            let pid = std::str::from_utf8(&owner[..len]).ok().and_then(|text| text.trim().parse().ok());
+            asked = waiting(pid);
+            return if asked { Ok(()) } else { Err(OpenError::Busy { pid }) };
         }
-        Err(TryLockError::Error(e)) => return Err(DiskError::new("lock", path, e).into()),
+        Ok(())
+    };
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(DiskError::new("lock", &path, e).into()),
+        }
+        if let Some(mut door) = Door::knock(home) {
+            loop {
+                match door.answer(HELLO_PATIENCE)? {
+                    Some(Answered::In(client)) => return Ok(Entered::Client(client)),
+                    // It ended, or stops serving.
+                    Some(Answered::Nobody) => break,
+                    None => patient()?,
+                }
+            }
+        }
+        patient()?;
+        std::thread::sleep(LOCK_PAUSE);
     }
     // For people only, so a full disk is no reason to fail. Of one length, because shortening a
     // file makes some file systems write it out at once.
     let _ = file.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0);
-    Ok(file)
+    Ok(Entered::Owner(file))
 }
 
-/// Removes all that is in `tmp/`: nobody else has the store open, so nobody needs it.
+/// Empties `tmp/`, unless a client of an owner that died may still have something there.
+fn empty_unless_used(home: &Home) -> Result<Vec<Notice>, DiskError> {
+    let path = home.clients();
+    let mut options = OpenOptions::new();
+    let file =
+        options.read(true).write(true).create(true).truncate(false).open(&path).doing("open", &path)?;
+    match file.try_lock() {
+        Ok(()) => empty(&home.tmp),
+        Err(TryLockError::WouldBlock) => Ok(Vec::new()),
+        Err(TryLockError::Error(e)) => Err(DiskError::new("lock", &path, e)),
+    }
+}
+
+/// Removes all that is in `tmp/`: nobody else uses the store, so nobody needs it.
 fn empty(tmp: &Path) -> Result<Vec<Notice>, DiskError> {
     let mut left = Vec::new();
     for entry in disk::list(tmp)? {

@@ -21,7 +21,9 @@ use protocol::{
 };
 
 use crate::{
-    DiskError, IndexError, Notice, OpenError, Rebuilt, Store, disk,
+    DiskError, IndexError, Notice, OpenError, Rebuilt, Store,
+    books::{Books, Here},
+    disk,
     disk::Doing as _,
     fact::Fact,
     index::{Gist, Index, IndexEntry},
@@ -110,38 +112,22 @@ impl Store {
     ) -> Result<VerifyReport, OpenError> {
         let mut report = VerifyReport::default();
         self.verify_nars(repair, &mut report, &mut progress)?;
-        self.verify_facts(&mut report)?;
-        if repair && (report.index_faults > 0 || !report.journal.is_empty()) {
-            self.renew(Rebuilt::Failed, &mut report.repaired)?;
+        match &self.books {
+            Books::Here(here) => here.verify(repair, &mut report)?,
+            Books::There(client) => client.verify(repair, &mut report)?,
         }
         Ok(report)
     }
 
     /// Drops the index and builds it anew from the journal; says what else was repaired by that.
     pub fn reindex(&self) -> Result<Vec<Notice>, OpenError> {
+        let here = match &self.books {
+            Books::Here(here) => here,
+            Books::There(client) => return Ok(client.reindex()?),
+        };
         let mut notices = Vec::new();
-        self.renew(Rebuilt::Asked, &mut notices)?;
+        here.renew(Rebuilt::Asked, &mut notices)?;
         Ok(notices)
-    }
-
-    fn renew(&self, why: Rebuilt, notices: &mut Vec<Notice>) -> Result<(), OpenError> {
-        let mut journal = self.journal.exclusive();
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        // Closed before its files are touched.
-        *index = None;
-        match open::recover(&self.home, Some(why), notices) {
-            Ok((recovered, new)) => {
-                journal.replace(recovered);
-                *index = Some(new);
-                Ok(())
-            }
-            Err(e) => {
-                // The last segment may have been replaced by a better one: this one is not to be
-                // written to any more.
-                journal.give_up(io::Error::other("the journal was being repaired"));
-                Err(e)
-            }
-        }
     }
 
     fn verify_nars(
@@ -177,6 +163,37 @@ impl Store {
         }
         report.foreign = foreign;
         Ok(())
+    }
+}
+
+impl Here {
+    /// Checks the facts, and on request repairs what needs it.
+    pub(crate) fn verify(&self, repair: bool, report: &mut VerifyReport) -> Result<(), OpenError> {
+        self.verify_facts(report)?;
+        if repair && (report.index_faults > 0 || !report.journal.is_empty()) {
+            self.renew(Rebuilt::Failed, &mut report.repaired)?;
+        }
+        Ok(())
+    }
+
+    fn renew(&self, why: Rebuilt, notices: &mut Vec<Notice>) -> Result<(), OpenError> {
+        let mut journal = self.journal.exclusive();
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        // Closed before its files are touched.
+        *index = None;
+        match open::recover(&self.home, Some(why), notices) {
+            Ok((recovered, new)) => {
+                journal.replace(recovered);
+                *index = Some(new);
+                Ok(())
+            }
+            Err(e) => {
+                // The last segment may have been replaced by a better one: this one is not to be
+                // written to any more.
+                journal.give_up(io::Error::other("the journal was being repaired"));
+                Err(e)
+            }
+        }
     }
 
     fn verify_facts(&self, report: &mut VerifyReport) -> Result<(), OpenError> {

@@ -1,0 +1,184 @@
+//! The books: journal and index, which one process at a time has open, or the way to that process.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use protocol::{evidence::Evidence, feed::Head, id::ActionId, key::AttesterKey, statement::Signed};
+
+use crate::{
+    Home, IndexError, LookupError, Realisation, RecordError, RecordReadError,
+    client::Client,
+    fact::{FACT_BYTES, Fact, check_pin},
+    index::{Gist, Index},
+    journal::{Entry, Journal, Location},
+    serve::Clients,
+};
+
+/// Bytes of facts that are given to the journal at once.
+const CHUNK_BYTES: usize = 16 << 20;
+
+/// Where journal and index are.
+pub(crate) enum Books {
+    /// In this process, which has them for itself.
+    Here(Box<Here>),
+    /// In the process that serves them to us.
+    There(Client),
+}
+
+/// Journal and index, open.
+pub(crate) struct Here {
+    pub(crate) home: Home,
+    /// `None` only while it is replaced, or if that failed.
+    pub(crate) index: RwLock<Option<Index>>,
+    pub(crate) journal: Journal,
+    /// Where the feeds end that were asked for; held while something is added to any.
+    pub(crate) heads: Mutex<BTreeMap<AttesterKey, Head>>,
+    /// Held by the one sweep that runs.
+    pub(crate) sweeping: Mutex<()>,
+    /// Who is being served.
+    pub(crate) clients: Clients,
+    /// Locked; the last to be dropped.
+    _lock: File,
+}
+
+impl Here {
+    pub(crate) fn new(home: Home, index: Index, journal: Journal, lock: File) -> Self {
+        Self {
+            home,
+            index: RwLock::new(Some(index)),
+            journal,
+            heads: Mutex::default(),
+            sweeping: Mutex::default(),
+            clients: Clients::default(),
+            _lock: lock,
+        }
+    }
+
+    /// Asks the index. If it fails, that is noted, so that it is rebuilt at the next opening.
+    pub(crate) fn indexed<T>(
+        &self,
+        f: impl FnOnce(&Index) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let guard: RwLockReadGuard<'_, Option<Index>> =
+            self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let result = guard.as_ref().ok_or(IndexError::Absent).and_then(f);
+        if result.is_err() {
+            // If even that fails, the index will be found damaged when it is opened, or fail again.
+            let _ = std::fs::write(self.home.stale(), b"");
+        }
+        result
+    }
+
+    /// As [`crate::Store::record_all`].
+    pub(crate) fn record_all(&self, facts: &[Fact]) -> Result<(), RecordError> {
+        let entries = entries(facts, |id| Ok(self.knows(id)?))?;
+        in_chunks(entries, CHUNK_BYTES, usize::MAX, |chunk| self.append(chunk))
+    }
+
+    fn append(&self, entries: Vec<Entry>) -> Result<(), RecordError> {
+        let mut applied = Ok(());
+        self.journal.append(entries, |placed| {
+            applied = self.indexed(|index| index.apply(self.journal.id(), placed));
+            if applied.is_err() {
+                // Nothing may be applied behind what is missing now: the index is closed as it is,
+                // and will be brought forward, or rebuilt, when the store is next opened.
+                *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+        })?;
+        Ok(applied?)
+    }
+
+    /// Whether an action is recorded.
+    pub(crate) fn knows(&self, id: &ActionId) -> Result<bool, IndexError> {
+        self.indexed(|index| index.action(id)).map(|at| at.is_some())
+    }
+
+    /// Where the latest realisation of every action is, the latest recorded first.
+    pub(crate) fn latest(&self) -> Result<Vec<Location>, IndexError> {
+        self.indexed(|index| index.latest().collect())
+    }
+
+    pub(crate) fn built(&self, at: Location) -> Result<Realisation, RecordReadError> {
+        match self.journal.read(at)? {
+            Fact::Built(built) => Ok(built),
+            _ => Err(other(at)),
+        }
+    }
+
+    pub(crate) fn evidence(&self, at: Location) -> Result<Evidence, LookupError> {
+        match self.journal.read(at)? {
+            Fact::Evidence(evidence) => Ok(evidence),
+            _ => Err(other(at).into()),
+        }
+    }
+
+    pub(crate) fn signed(&self, at: Location) -> Result<Signed, LookupError> {
+        match self.evidence(at)? {
+            Evidence::Statement(signed) => Ok(signed),
+            _ => Err(other(at).into()),
+        }
+    }
+
+    /// The last statement of a feed.
+    pub(crate) fn last(&self, attester: &AttesterKey) -> Result<Option<Signed>, LookupError> {
+        let at = self.indexed(|index| index.last_statement(attester))?;
+        at.map(|at| self.signed(at)).transpose()
+    }
+}
+
+/// Checks facts that are to be recorded in this order, and encodes those that are not known yet.
+pub(crate) fn entries(
+    facts: &[Fact],
+    mut knows: impl FnMut(&ActionId) -> Result<bool, RecordError>,
+) -> Result<Vec<Entry>, RecordError> {
+    let mut entries = Vec::new();
+    let mut actions = BTreeSet::new();
+    for fact in facts {
+        let gist = Gist::of(fact);
+        match (&gist, fact) {
+            // Once is enough.
+            (Gist::Action(id), _) if !actions.insert(*id) || knows(id)? => continue,
+            (Gist::Built { action, .. }, _) if !actions.contains(action) && !knows(action)? => {
+                return Err(RecordError::ActionMissing { action: *action });
+            }
+            (_, Fact::Pinned { name, nars }) => check_pin(name, nars.len())?,
+            (_, Fact::Unpinned { name }) => check_pin(name, 0)?,
+            _ => {}
+        }
+        let payload = fact.to_bytes();
+        // What is signed was read from such bytes, or would not have been signed.
+        if !matches!(fact, Fact::Evidence(_)) {
+            Fact::from_bytes(&payload).map_err(RecordError::Refused)?;
+        }
+        entries.push(Entry { payload, gist });
+    }
+    Ok(entries)
+}
+
+/// Gives entries away in their order, in chunks of about `bytes` and at most `count`.
+pub(crate) fn in_chunks(
+    entries: Vec<Entry>,
+    bytes: usize,
+    count: usize,
+    mut give: impl FnMut(Vec<Entry>) -> Result<(), RecordError>,
+) -> Result<(), RecordError> {
+    let mut entries = entries.into_iter().peekable();
+    while entries.peek().is_some() {
+        let (mut size, mut taken) = (0, 0);
+        let chunk = std::iter::from_fn(|| {
+            size += entries.peek()?.payload.len();
+            taken += 1;
+            let full = size > bytes.max(FACT_BYTES) || taken > count;
+            if full { None } else { entries.next() }
+        });
+        give(chunk.collect())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn other(at: Location) -> RecordReadError {
+    RecordReadError::Other { segment: at.segment, offset: at.offset }
+}
