@@ -194,12 +194,43 @@ fn refuse(at: usize, why: impl std::fmt::Display) -> Malformed {
     Malformed::message(why).at(at)
 }
 
+/// Facts of every kind.
 #[cfg(test)]
-mod tests {
+pub(crate) fn samples() -> Vec<Fact> {
+    use protocol::{evidence::Revocation, key::SigningKey, output::Output};
     use std::collections::BTreeMap;
 
-    use protocol::{evidence::Revocation, key::SigningKey, output::Output};
+    let nar = NarHash::from_bytes([7; 32]);
+    let sri = format!("sha256-{}=", "A".repeat(43)).parse().unwrap();
+    let action = Action::Fetch(protocol::action::FetchAction { sri, executable: false });
+    let realisation = Realisation {
+        action: action.id(),
+        derivation: Some(DerivationId::from_bytes([9; 32])),
+        name: Name::new("hello").unwrap(),
+        outputs: BTreeMap::from([(Name::out(), Output { nar, size: 112 })]),
+        finished: 1_800_000_000,
+        millis: 5,
+        transcript: None,
+    };
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let revocation = Evidence::Revocation(Revocation::sign(&key, 7));
+    vec![
+        Fact::Action(action),
+        Fact::Built(Realisation { derivation: None, ..realisation.clone() }),
+        Fact::Built(Realisation {
+            transcript: Some(TranscriptHash::from_bytes([3; 32])),
+            ..realisation.clone()
+        }),
+        Fact::Built(realisation),
+        Fact::Evidence(revocation),
+        Fact::Pinned { name: "a".into(), nars: BTreeSet::from([nar]) },
+        Fact::Pinned { name: "none".into(), nars: BTreeSet::new() },
+        Fact::Unpinned { name: "a".into() },
+    ]
+}
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     #[test]
@@ -244,35 +275,5 @@ mod tests {
         });
         let fact = Fact::Pinned { name: "x".repeat(PIN_NAME_BYTES), nars: nars.collect() };
         assert!(fact.to_bytes().len() <= FACT_BYTES);
-    }
-
-    fn samples() -> Vec<Fact> {
-        let nar = NarHash::from_bytes([7; 32]);
-        let sri = format!("sha256-{}=", "A".repeat(43)).parse().unwrap();
-        let action = Action::Fetch(protocol::action::FetchAction { sri, executable: false });
-        let realisation = Realisation {
-            action: action.id(),
-            derivation: Some(DerivationId::from_bytes([9; 32])),
-            name: Name::new("hello").unwrap(),
-            outputs: BTreeMap::from([(Name::out(), Output { nar, size: 112 })]),
-            finished: 1_800_000_000,
-            millis: 5,
-            transcript: None,
-        };
-        let key = SigningKey::from_bytes(&[1; 32]);
-        let revocation = Evidence::Revocation(Revocation::sign(&key, 7));
-        vec![
-            Fact::Action(action),
-            Fact::Built(Realisation { derivation: None, ..realisation.clone() }),
-            Fact::Built(Realisation {
-                transcript: Some(TranscriptHash::from_bytes([3; 32])),
-                ..realisation.clone()
-            }),
-            Fact::Built(realisation),
-            Fact::Evidence(revocation),
-            Fact::Pinned { name: "a".into(), nars: BTreeSet::from([nar]) },
-            Fact::Pinned { name: "none".into(), nars: BTreeSet::new() },
-            Fact::Unpinned { name: "a".into() },
-        ]
     }
 }

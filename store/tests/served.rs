@@ -344,7 +344,6 @@ fn damage_is_told() {
     assert!(client.verify(false, |_, _| {}).unwrap().is_clean());
     assert_eq!(client.realisations().unwrap().count(), 3);
     // The rest of the feed is there, and its head is where it was.
-    for st in [&*owner, &client] { println!("{:?}", st.statements(&attester(1), 0).map(|s| s.map(|s| s.statement().seq)).collect::<Vec<_>>()); }
     assert_eq!(client.statements(&attester(1), 0).filter(Result::is_ok).count(), 3);
     assert_eq!(all(&client), all(&owner));
 }

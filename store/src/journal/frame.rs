@@ -70,8 +70,8 @@ pub(crate) fn pieces(bytes: &[u8], start: u32) -> impl Iterator<Item = Piece<'_>
 
 /// Whether a record starts here, asked of every byte behind a gap: cheap for almost all of them.
 fn plausible(bytes: &[u8]) -> bool {
-    // Every payload is a CBOR array of 2 to 7 elements that begins with a small number.
-    let Some([_, _, len2, 0, _, _, _, _, 0x82..=0x87, 0..=4]) = bytes.first_chunk::<10>() else {
+    // Every payload is a CBOR array of 2 to 8 elements that begins with a small number.
+    let Some([_, _, len2, 0, _, _, _, _, 0x82..=0x88, 0..=5]) = bytes.first_chunk::<10>() else {
         return false;
     };
     usize::from(*len2) <= FACT_BYTES >> 16
@@ -126,6 +126,22 @@ mod tests {
             Piece::Gap { .. } => None,
         };
         pieces(bytes, 0).filter_map(record).collect()
+    }
+
+    /// A record of any kind is found again behind a damaged one.
+    #[test]
+    fn every_kind_is_found_behind_damage() {
+        let damaged = Fact::Unpinned { name: "damaged".into() }.to_bytes();
+        for fact in crate::fact::samples() {
+            let mut bytes = head([1; 16], 1);
+            let start = bytes.len();
+            put(&mut bytes, &damaged);
+            bytes[start + FRAME_BYTES as usize + 4] ^= 1;
+            put(&mut bytes, &fact.to_bytes());
+            let last = pieces(&bytes, 0).last();
+            let found = matches!(last, Some(Piece::Record { frame, .. }) if frame.payload == fact.to_bytes());
+            assert!(found, "{fact:?}");
+        }
     }
 
     #[test]
