@@ -77,10 +77,14 @@ impl Context {
                 store::OpenError::Index(_) => Code::StoreDamaged,
                 _ => Code::Failed,
             };
-            CliError::of(code, &e).hint(format!(
-                "is `{}` writable, with space left? `assize doctor` tells",
-                self.home.display()
-            ))
+            match e {
+                // It says itself what to do.
+                store::OpenError::Unwelcome(_) | store::OpenError::Served(_) => CliError::of(code, &e),
+                _ => CliError::of(code, &e).hint(format!(
+                    "is `{}` writable, with space left? `assize doctor` tells",
+                    self.home.display()
+                )),
+            }
         })?;
         for notice in store.notices() {
             self.tell(&format!("{}: {notice}", Style::Busy.paint("repaired")));

@@ -129,8 +129,24 @@ impl From<std::io::Error> for CliError {
 
 impl From<store::LookupError> for CliError {
     fn from(error: store::LookupError) -> Self {
-        Self::of(Code::StoreDamaged, &error).hint("look at the store with `assize store verify`")
+        of_lookup(&error)
     }
+}
+
+/// What could not be looked up in the store.
+fn of_lookup(error: &store::LookupError) -> CliError {
+    match error {
+        store::LookupError::InUse { .. } => CliError::of(Code::Failed, error)
+            .hint("see meanwhile what would go with `assize store gc --dry-run`"),
+        // It says itself what to do.
+        store::LookupError::Served(served) if !is_trouble(served) => CliError::of(Code::Failed, error),
+        _ => CliError::of(Code::StoreDamaged, error).hint("look at the store with `assize store verify`"),
+    }
+}
+
+/// Whether the process that has the store open has trouble with its disk, and not we with it.
+fn is_trouble(error: &store::ServedError) -> bool {
+    error.fault().is_some_and(|fault| fault != store::Fault::Refused)
 }
 
 impl From<store::RecordError> for CliError {
@@ -138,6 +154,8 @@ impl From<store::RecordError> for CliError {
         match &error {
             store::RecordError::Pin(_) => Self::of(Code::Usage, &error)
                 .hint("a pin's name is 1 to 1,024 bytes of text without control characters"),
+            // It says itself what to do.
+            store::RecordError::Served(served) if !is_trouble(served) => Self::of(Code::Failed, &error),
             _ => Self::of(Code::Failed, &error)
                 .hint("is there space on the disk of the store? `assize doctor` tells"),
         }
@@ -187,9 +205,7 @@ impl From<node::judgement::JudgementError> for CliError {
             JudgementError::Policy(_) => Self::of(Code::Policy, &error).hint(
                 "see whom rules may name with `assize trust list`, and mend `policy` in the configuration",
             ),
-            JudgementError::Lookup(_) => {
-                Self::of(Code::StoreDamaged, &error).hint("look at the store with `assize store verify`")
-            }
+            JudgementError::Lookup(lookup) => of_lookup(lookup),
         }
     }
 }

@@ -129,7 +129,7 @@ impl Remote {
         std::iter::successors(Some(self), |it| it.source.as_deref()).map(|it| &it.text[..]).collect()
     }
 
-    /// What kind of thing went wrong.
+    /// What kind of thing it was.
     pub fn fault(&self) -> Fault {
         self.fault
     }
@@ -143,12 +143,18 @@ impl Fault {
 }
 
 impl ServedError {
+    /// What kind of thing went wrong in the process that has the store open; `None` if it went wrong
+    /// on the way there or back.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Failed(remote) => Some(remote.fault),
+            Self::Gone | Self::Nonsense | Self::TooLong { .. } => None,
+        }
+    }
+
     /// Whether this concerns only the one fact that was asked for.
     fn is_local(&self) -> bool {
-        match self {
-            Self::Failed(remote) => matches!(remote.fault, Fault::Damage | Fault::Disk),
-            Self::Gone | Self::Nonsense | Self::TooLong { .. } => false,
-        }
+        matches!(self.fault(), Some(Fault::Damage | Fault::Disk))
     }
 }
 

@@ -514,3 +514,45 @@ impl From<OpenError> for Failure {
         Self::new(fault, &error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use super::*;
+
+    /// Who comes while a sweep runs waits for its end, and is told that it waits.
+    #[test]
+    fn nobody_is_let_in_while_a_sweep_runs() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(home.path(), |_| false).unwrap());
+        let service = store.serve().unwrap();
+        let Books::Here(here) = &store.books else { panic!("a client") };
+        let alone = here.clients.alone(None).unwrap();
+        assert!(matches!(Store::open(home.path(), |_| false), Err(OpenError::Busy { .. })));
+        let (waits, is_in) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let client = Store::open(home.path(), |_| !waits.swap(true, Relaxed)).unwrap();
+                is_in.store(true, Relaxed);
+                assert_eq!(client.attesters().unwrap(), []);
+            });
+            while !waits.load(Relaxed) {
+                std::thread::sleep(PAUSE);
+            }
+            assert!(!is_in.load(Relaxed));
+            drop(alone);
+        });
+        // Nor does one who waits keep serving from ending.
+        let alone = here.clients.alone(None);
+        std::thread::scope(|scope| {
+            let opening = scope.spawn(|| Store::open(home.path(), |_| false).map(drop));
+            while here.clients.lock().connections.is_empty() {
+                std::thread::sleep(PAUSE);
+            }
+            drop(service);
+            assert!(matches!(opening.join().unwrap(), Err(OpenError::Busy { .. })));
+        });
+        drop(alone);
+    }
+}

@@ -605,3 +605,177 @@ fn get_path(d: &mut Decoder<'_>) -> Result<PathBuf, Malformed> {
 fn refuse(at: usize, why: impl std::fmt::Display) -> Malformed {
     Malformed::message(why).at(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use protocol::{
+        evidence::Equivocation,
+        id::StatementId,
+        key::SigningKey,
+        statement::{Body, Statement},
+    };
+
+    use super::*;
+
+    fn requests() -> Vec<Request> {
+        let (id, nar) = (ActionId::from_bytes([1; 32]), NarHash::from_bytes([2; 32]));
+        let attester = AttesterKey::of(&SigningKey::from_bytes(&[3; 32]));
+        let at = Location { segment: 1, offset: 40, len: 7 };
+        let options = GcOptions {
+            dry_run: true,
+            keep: BTreeSet::from([nar]),
+            older_than: Some(Duration::new(7, 999_999_999)),
+        };
+        vec![
+            Request::Action(id),
+            Request::Realisation(id),
+            Request::Knows(id),
+            Request::Latest,
+            Request::Built(vec![at, at]),
+            Request::Makers(nar),
+            Request::Pins,
+            Request::Find("act:b".into()),
+            Request::Record(vec![vec![1, 2], vec![]]),
+            Request::Unpin("pin".into()),
+            Request::Keep(vec![vec![1]]),
+            Request::Follow(vec![]),
+            Request::Last(attester),
+            Request::Attesters,
+            Request::Statements(attester, u64::MAX),
+            Request::Claims(id),
+            Request::Claimed,
+            Request::Bearing(attester),
+            Request::Sweep(options),
+            Request::Sweep(GcOptions::default()),
+            Request::Verify { repair: true },
+            Request::Reindex,
+        ]
+    }
+
+    fn kept() -> Vec<Kept> {
+        let key = SigningKey::from_bytes(&[3; 32]);
+        let attester = AttesterKey::of(&key);
+        let id = StatementId::from_bytes([4; 32]);
+        let [one, other] = [1, 2].map(|time| {
+            let body = Body::Retract { first: 0, last: 0 };
+            let statement = Statement { attester, seq: 1, prev: id, time, body };
+            statement.sign(&key).unwrap()
+        });
+        let refused = [
+            FeedError::Attester { expected: attester, found: attester },
+            FeedError::Taken { place: 1, len: 2 },
+            FeedError::Gap { place: 3, len: 2 },
+            FeedError::Fork { place: 1, says: id, known: id },
+            FeedError::Ended { last: 9 },
+        ];
+        let mut kept: Vec<_> = refused.map(Kept::Refused).into();
+        kept.extend([Kept::New, Kept::Known, Kept::Equivocation(Equivocation::new(one, other).unwrap())]);
+        kept
+    }
+
+    fn notices() -> Vec<Notice> {
+        let path = PathBuf::from(OsStr::from_bytes(b"/a/\xff"));
+        let rebuilt = |why| Notice::IndexRebuilt { why, facts: 300 };
+        vec![
+            Notice::TornTail { segment: 1, at: 2, cut: 3, saved: None },
+            Notice::TornTail { segment: 1, at: 2, cut: 3, saved: Some(path.clone()) },
+            Notice::JournalDamaged { segment: 1, from: 2, to: 70_000 },
+            Notice::SegmentRewritten { segment: 1, saved: path.clone() },
+            Notice::SegmentMissing { segment: 1 },
+            Notice::UnknownFact { segment: 1, at: 2 },
+            rebuilt(Rebuilt::Unsynced),
+            rebuilt(Rebuilt::Damaged),
+            rebuilt(Rebuilt::Failed),
+            rebuilt(Rebuilt::Mismatch),
+            rebuilt(Rebuilt::Moved),
+            rebuilt(Rebuilt::Asked),
+            Notice::IndexSaved { saved: path.clone() },
+            Notice::TempLeft { path },
+        ]
+    }
+
+    fn parts() -> Vec<Part> {
+        let (id, nar) = (ActionId::from_bytes([1; 32]), NarHash::from_bytes([2; 32]));
+        let at = Location { segment: 1, offset: 40, len: 7 };
+        let swept = |admitted| SweptNar { hash: nar, size: 9, admitted };
+        let failed = |fault| {
+            Answer::Failed(Remote::read(fault, vec!["what".into(), "why".into(), "whence".into()]).unwrap())
+        };
+        let answers = vec![
+            Answer::Done,
+            Answer::Whether(true),
+            Answer::Facts(vec![vec![1, 2], vec![3]]),
+            Answer::Ids(vec![[5; 32], [6; 32]]),
+            Answer::Places(vec![at]),
+            Answer::Found(Found::Nothing),
+            Answer::Found(Found::Action(id)),
+            Answer::Found(Found::Nar(nar)),
+            Answer::Found(Found::Ambiguous(vec!["a".into(), "b".into()])),
+            Answer::Kept(kept()),
+            Answer::Swept([i64::MIN + 1, -1, 0, 1, i64::MAX].map(|nanos| swept(time(nanos))).into()),
+            Answer::Areas(7, [1, 2, 3, 4].map(|n| Area { files: n, bytes: n * 1000 })),
+            Answer::Notices(notices()),
+            Answer::Checked(1, 2),
+            Answer::InUse(3),
+            failed(Fault::Refused),
+            failed(Fault::Index),
+            failed(Fault::Damage),
+            failed(Fault::Disk),
+            failed(Fault::Full),
+        ];
+        [true, false]
+            .into_iter()
+            .flat_map(|more| answers.iter().map(move |answer| (more, answer.clone())))
+            .map(|(more, answer)| Part { more, answer })
+            .collect()
+    }
+
+    fn check<T>(value: &T)
+    where
+        T: for<'b> Decode<'b, ()> + Encode<()> + PartialEq + std::fmt::Debug,
+    {
+        let bytes = frame(value).unwrap();
+        assert_eq!(receive::<T>(&bytes[..], FRAME_BYTES).unwrap(), *value);
+        for at in 0..bytes.len() {
+            assert!(receive::<T>(&bytes[..at], FRAME_BYTES).is_err(), "cut at {at}");
+            for bit in 0..8 {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 1 << bit;
+                if let Ok(other) = receive::<T>(&bytes[..], FRAME_BYTES) {
+                    // Signatures are looked at by nobody here.
+                    let again = frame(&other).unwrap();
+                    assert_eq!(again, bytes[..again.len()]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn round_trips_and_no_bytes_panic() {
+        check(&Hello { version: VERSION });
+        requests().iter().for_each(check);
+        parts().iter().for_each(check);
+        let full = Err(Unwelcome::Full { limit: 64 });
+        let version = Err(Unwelcome::Version { owner: 9, ours: VERSION });
+        for welcome in [Ok(()), full, version, Err(Unwelcome::User)] {
+            let bytes = frame(&Greeting(welcome)).unwrap();
+            assert_eq!(receive::<Greeting>(&bytes[..], 100).unwrap().0, welcome);
+        }
+    }
+
+    #[test]
+    fn lists_fit_into_frames() {
+        let sizes = |items: &[usize]| -> Vec<Vec<usize>> { lists(items.iter().copied(), |size| *size) };
+        assert_eq!(sizes(&[]), [Vec::<usize>::new()]);
+        assert_eq!(sizes(&[1, 2]), [[1, 2]]);
+        let (half, whole) = (FULL_BYTES / 2, FULL_BYTES);
+        assert_eq!(sizes(&[half, half, half, whole, 1]), [vec![half, half], vec![half, whole], vec![1]]);
+        assert_eq!(sizes(&vec![0; ITEMS + 1]).iter().map(Vec::len).collect::<Vec<_>>(), [ITEMS, 1]);
+        // The longest frame that `lists` can give.
+        let facts = vec![vec![0; FULL_BYTES - 1 - (ITEMS - 2)], vec![0; FACT_BYTES]];
+        let facts = facts.into_iter().chain(std::iter::repeat_n(vec![0], ITEMS - 2)).collect();
+        assert!(frame(&Part { more: false, answer: Answer::Facts(facts) }).is_some());
+    }
+}
