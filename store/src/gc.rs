@@ -94,8 +94,9 @@ impl Store {
     /// Sweeps archives that are neither pinned nor in [`GcOptions::keep`], and what hangs on them.
     ///
     /// An archive that is admitted while this runs stays; one that is open stays readable for who
-    /// has it open. What other processes need is not known here: while any but us is served, only
-    /// a dry run is done; while a sweep runs, nobody is served anew.
+    /// has it open. What other processes need is not known here: while any but us has the store
+    /// open as a client, or the owner is [`Store::busy`], only a dry run is done; while a sweep runs,
+    /// nobody is served anew.
     ///
     /// # Errors
     ///

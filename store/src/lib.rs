@@ -67,7 +67,7 @@ pub use self::{
     nars::{AdmitError, Admitted, Archive, ArchiveError, GetError},
     open::{Notice, OpenError, Rebuilt},
     pack::{HashingWriter, PackError, PackStats, pack},
-    serve::{CLIENTS, ServeError, Service},
+    serve::{Busy, CLIENTS, ServeError, Service},
     unpack::{UnpackError, UnpackStats, unpack},
     usage::Usage,
     verify::{DamagedNar, NarFault, VerifyReport},

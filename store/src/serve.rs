@@ -93,6 +93,8 @@ struct State {
     serving: bool,
     stopping: bool,
     sweeping: bool,
+    /// How many [`Busy`] there are.
+    busy: usize,
     next: u64,
     connections: BTreeMap<u64, Connection>,
 }
@@ -103,6 +105,9 @@ struct Connection {
     welcome: bool,
 }
 
+/// While this lives, nobody else sweeps: see [`Store::busy`].
+pub struct Busy(Arc<Store>);
+
 /// Nobody else is let in until this is dropped.
 pub(crate) struct Alone<'c>(&'c Clients);
 
@@ -111,10 +116,12 @@ impl Clients {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets nobody in any more, unless others than `asker` are in: then says how many.
+    /// Lets nobody in any more, unless other processes than that of `asker` use the store: then says
+    /// how many. What we ourselves sweep is for our own threads to agree on.
     pub(crate) fn alone(&self, asker: Option<u64>) -> Result<Alone<'_>, usize> {
         let mut state = self.lock();
-        let others = state.connections.iter().filter(|(id, it)| it.welcome && Some(**id) != asker).count();
+        let clients = state.connections.iter().filter(|(id, it)| it.welcome && Some(**id) != asker).count();
+        let others = clients + usize::from(asker.is_some() && state.busy > 0);
         if others > 0 {
             return Err(others);
         }
@@ -134,12 +141,15 @@ impl Clients {
         Ok(Some(id))
     }
 
+    /// Waits while a sweep runs, unless serving ends.
+    fn after_sweep(&self) -> MutexGuard<'_, State> {
+        let sweeps = |state: &mut State| state.sweeping && !state.stopping;
+        self.changed.wait_while(self.lock(), sweeps).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets a connection in, when no sweep runs; false if serving ends.
     fn welcome(&self, id: u64) -> bool {
-        let mut state = self.lock();
-        while state.sweeping && !state.stopping {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut state = self.after_sweep();
         let stopping = state.stopping;
         match state.connections.get_mut(&id) {
             Some(connection) if !stopping => {
@@ -147,6 +157,14 @@ impl Clients {
                 true
             }
             _ => false,
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Books::Here(here) = &self.0.books {
+            here.clients.lock().busy -= 1;
         }
     }
 }
@@ -175,6 +193,17 @@ impl Store {
             here.clients.lock().serving = false;
         }
         started
+    }
+
+    /// Says that this process uses archives that are not pinned: that it builds, or fetches. Until
+    /// what is returned is dropped, no client's sweep removes any; if one runs, this waits for it.
+    ///
+    /// A client need not say so: that it has the store open is enough.
+    pub fn busy(self: &Arc<Self>) -> Busy {
+        if let Books::Here(here) = &self.books {
+            here.clients.after_sweep().busy += 1;
+        }
+        Busy(self.clone())
     }
 
     fn start(self: &Arc<Self>) -> Result<Service, ServeError> {
