@@ -193,7 +193,7 @@ fn nodes_begin_and_end() {
     machine.sandbox.fails(
         &["node", "run", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"],
         1,
-        &["in use", "process"],
+        &["another process has the store open", "assize node stop"],
     );
     // All other commands go on.
     machine.sandbox.build("a");

@@ -72,6 +72,10 @@ impl Context {
             self.tell(&format!("waiting for {owner}, which has the store open"));
             true
         };
+        self.open(waiting)
+    }
+
+    fn open(&self, waiting: impl FnMut(Option<u32>) -> bool) -> Result<Arc<Store>, CliError> {
         let store = Store::open(&self.home, waiting).map_err(|e| {
             let code = match e {
                 store::OpenError::Index(_) => Code::StoreDamaged,
@@ -93,8 +97,13 @@ impl Context {
     }
 
     /// Opens the store for a process that serves it to others: nobody else may have it open.
-    pub(crate) fn own_store(&self) -> Result<Arc<Store>, CliError> {
-        self.store()
+    pub(crate) fn own_store(&self) -> Result<(Arc<Store>, store::Service), CliError> {
+        let store = self.open(|_| false)?;
+        let service = store.serve().map_err(|e| {
+            CliError::of(Code::Failed, &e)
+                .hint("`assize node status` shows the node that runs, `assize node stop` ends it")
+        })?;
+        Ok((store, service))
     }
 
     /// Says something on stderr unless asked to be quiet.

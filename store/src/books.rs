@@ -36,6 +36,8 @@ pub(crate) struct Here {
     pub(crate) journal: Journal,
     /// Where the feeds end that were asked for; held while something is added to any.
     pub(crate) heads: Mutex<BTreeMap<AttesterKey, Head>>,
+    /// Whose feeds or proofs have grown since [`crate::Store::touched`] was last asked.
+    pub(crate) touched: Mutex<BTreeSet<AttesterKey>>,
     /// Held by the one sweep that runs.
     pub(crate) sweeping: Mutex<()>,
     /// Who is being served.
@@ -51,6 +53,7 @@ impl Here {
             index: RwLock::new(Some(index)),
             journal,
             heads: Mutex::default(),
+            touched: Mutex::default(),
             sweeping: Mutex::default(),
             clients: Clients::default(),
             _lock: lock,

@@ -132,9 +132,15 @@ impl Store {
         }
     }
 
-    /// Whose feeds or proofs have grown since this was last asked, whoever added to them.
+    /// Whose feeds or proofs have grown since this was last asked, whoever added to them. Only the
+    /// process that has the store open knows; its clients are told of nobody.
     pub fn touched(&self) -> BTreeSet<AttesterKey> {
-        std::mem::take(&mut self.touched.lock().unwrap_or_else(PoisonError::into_inner))
+        match &self.books {
+            Books::Here(here) => {
+                std::mem::take(&mut here.touched.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Books::There(_) => BTreeSet::new(),
+        }
     }
 
     /// The attesters of whom anything is known, in the order of their keys.
@@ -339,7 +345,7 @@ impl Batch<'_> {
                     Fact::Evidence(evidence) => Some(evidence.attester()),
                     _ => None,
                 };
-                let mut touched = self.store.touched.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut touched = self.here.touched.lock().unwrap_or_else(PoisonError::into_inner);
                 touched.extend(self.facts.iter().filter_map(about));
                 self.heads.append(&mut self.changed);
             }

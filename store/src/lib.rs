@@ -81,8 +81,6 @@ pub struct Store {
     /// Held for the instant in which an archive gets its name or loses it. While a sweep runs,
     /// what is admitted is noted here, so that it stays.
     naming: Mutex<Option<BTreeSet<NarHash>>>,
-    /// Whose feeds or proofs have grown since [`Store::touched`] was last asked.
-    touched: Mutex<BTreeSet<AttesterKey>>,
     /// Directories of `cas/` whose names are known to be durable.
     durable: Mutex<BTreeSet<PathBuf>>,
 }

@@ -224,7 +224,7 @@ impl Store {
     }
 
     fn new(home: Home, notices: Vec<Notice>, books: Books) -> Self {
-        Self { home, notices, books, naming: Mutex::default(), touched: Mutex::default(), durable: Mutex::default() }
+        Self { home, notices, books, naming: Mutex::default(), durable: Mutex::default() }
     }
 }
 

@@ -29,7 +29,13 @@ use protocol::{
 };
 use serde_json::Value;
 use store::{Fact, Notice, Store};
-use trust::{ledger::Voters, policy::Policy, roster::Roster, standing::Standings, verdict::judge};
+use trust::{
+    ledger::Voters,
+    policy::{Policy, Voter},
+    roster::Roster,
+    standing::Standings,
+    verdict::judge,
+};
 
 /// A decoder and what it is tried with.
 #[derive(Debug, Clone, Copy)]
@@ -363,7 +369,7 @@ pub fn policy(data: &[u8]) -> bool {
     for view in policy.views() {
         let verdict = judge(&nothing, &view);
         assert!(verdict.accepted().is_none(), "nobody has to agree: {verdict}");
-        let known = |name: &Name| name.as_str() == "self" || roster.get(name).is_some();
+        let known = |voter: &Voter| voter.name().as_str() == "self" || roster.get(voter.name()).is_some();
         assert!(view.rule().voters().into_iter().all(known), "{}", view.rule());
     }
     assert!(policy.notes().iter().all(|note| note.to_string().starts_with("policy")));

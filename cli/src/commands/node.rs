@@ -73,7 +73,7 @@ impl Run {
         let more: Vec<_> =
             self.peer.iter().map(|text| super::peer::address(text)).collect::<Result<_, _>>()?;
         let own = context.keys().load()?.map(|key| AttesterKey::of(&key));
-        let store = context.own_store()?;
+        let (store, service) = context.own_store()?;
         let (commands, heard) = tokio::sync::mpsc::channel(COMMANDS);
         let json = context.json;
         let (home, quiet) = (store.home().to_owned(), context.quiet);
@@ -91,6 +91,7 @@ impl Run {
             driver.run(heard).await;
             // Whoever connects finds nobody, at once.
             let _ = std::fs::remove_file(control::socket(&home));
+            drop(service);
             Ok::<_, CliError>(())
         })??;
         Ok(ExitCode::SUCCESS)
