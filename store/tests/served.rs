@@ -240,6 +240,37 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// The same at the same time: whatever order it happened in, all are told the same of it, each
+    /// feed is whole, and nothing is damaged.
+    #[test]
+    fn at_the_same_time(deeds in prop::collection::vec(prop::collection::vec(deed(), 20), 3)) {
+        let home = tempfile::tempdir().unwrap();
+        let (owner, service) = serve(home.path());
+        let (one, other) = (client(home.path()), client(home.path()));
+        let users = [&*owner, &one, &other];
+        std::thread::scope(|scope| {
+            for (user, deeds) in users.iter().zip(&deeds) {
+                scope.spawn(move || deeds.iter().for_each(|deed| drop(act(user, deed))));
+            }
+        });
+        let expected = all(&owner);
+        prop_assert_eq!(all(&one), expected.clone());
+        prop_assert_eq!(all(&other), expected.clone());
+        for who in 1..4 {
+            let feed = other.statements(&attester(who), 0).map(Result::unwrap);
+            let head = feed.fold(Head::empty(attester(who)), |head, next| head.follow(&next).unwrap());
+            prop_assert_eq!(head, one.head(&attester(who)).unwrap());
+        }
+        let report = owner.verify(false, |_, _| {}).unwrap();
+        prop_assert!(report.is_clean(), "{report:?}");
+        drop((one, other, service, owner));
+        prop_assert_eq!(all(&support::open(&home)), expected);
+    }
+}
+
 /// Archives, logs and temporary files are used directly.
 #[test]
 fn files_are_shared() {
@@ -882,4 +913,7 @@ fn latency() {
         let each = started.elapsed() / QUESTIONS;
         println!("{who}: {each:?} for a realisation, {:.0} in a second", 1.0 / each.as_secs_f64());
     }
+    let started = Instant::now();
+    (0..1000).for_each(|_| drop(self::client(home.path())));
+    println!("client: {:?} for opening and closing", started.elapsed() / 1000);
 }
