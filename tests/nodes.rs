@@ -199,9 +199,16 @@ fn nodes_begin_and_end() {
     machine.sandbox.build("a");
     assert_eq!(machine.sandbox.json(&["store", "ls"]).as_array().map(Vec::len), Some(1));
     let id = machine.address.rsplit('/').next().expect("an id").to_owned();
-    let status = machine.sandbox.json(&["node", "status"]);
-    assert_eq!(status["node"], id.as_str());
-    assert_eq!(status["feeds"]["statements"], 1);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let status = machine.sandbox.json(&["node", "status"]);
+        assert_eq!(status["node"], id.as_str());
+        if status["feeds"]["statements"] == 1 {
+            break;
+        }
+        assert!(Instant::now() < end, "{status}");
+        thread::sleep(Duration::from_millis(100));
+    }
     machine.sandbox.ok(["node", "stop"]);
     let ended = machine.running.as_mut().expect("it ran").wait().expect("a process");
     assert_eq!(ended.code(), Some(0));

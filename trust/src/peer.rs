@@ -28,7 +28,7 @@ use protocol::{
     message::{Answer, FeedHead, Gossip, Request, fitting},
 };
 
-use self::links::{Link, Links};
+use self::links::{Link, Links, Said};
 pub use self::{
     effect::{Effect, Relay, Serve, Why},
     input::{Fate, Input, NodeId, Time},
@@ -158,7 +158,7 @@ impl Peer {
             quiet: Time(0),
             next: 0,
         };
-        peer.learn(feeds);
+        peer.learn(feeds, Time(0), &mut Vec::new());
         peer
     }
 
@@ -173,7 +173,7 @@ impl Peer {
             Input::Heard { node, message, items } => self.heard(node, message, items, now, &mut effects),
             Input::Kept { task, fates, heads } => self.kept(task, &fates, heads, now, &mut effects),
             Input::Made { items, heads } => {
-                self.learn(heads);
+                self.learn(heads, now, &mut effects);
                 items.into_iter().for_each(|item| self.tell(item, now));
             }
             Input::Follow { attesters } => {
@@ -225,12 +225,13 @@ impl Peer {
         self.feeds.get(attester).map_or(0, |head| head.len)
     }
 
-    fn learn(&mut self, heads: impl IntoIterator<Item = FeedHead>) {
+    fn learn(&mut self, heads: impl IntoIterator<Item = FeedHead>, now: Time, effects: &mut Vec<Effect>) {
         for head in heads {
             let before = self.feeds.insert(head.attester, head).map_or(0, |before| before.len);
             if !self.follow.contains(&head.attester) {
                 self.strangers = self.strangers.saturating_add(head.len).saturating_sub(before);
             }
+            self.compare(&head.attester, now, effects);
         }
     }
 
@@ -360,14 +361,9 @@ impl Peer {
             if !self.wants(&head.attester) {
                 continue;
             }
+            self.said(node, head.attester, Said { len: head.len, last: Some(head.last) });
+            self.compare(&head.attester, now, effects);
             let known = self.feeds.get(&head.attester).copied();
-            let len = known.map_or(0, |known| known.len);
-            self.said(node, head.attester, head.len);
-            let forked = |known: FeedHead| known.len == head.len && known.last != head.last && len > 0;
-            if known.is_some_and(forked) {
-                // Both last statements together prove it.
-                self.ask(node, Request::Statements { attester: head.attester, from: len - 1 }, now, effects);
-            }
             let Some(link) = self.links.get_mut(&node) else { return };
             if head.proofs != known.map(|known| known.proofs).unwrap_or_default() && link.news(head) {
                 self.ask(node, Request::Proofs { attester: head.attester }, now, effects);
@@ -378,17 +374,42 @@ impl Peer {
         }
     }
 
-    /// Notes that a node says to have so many statements of a feed.
-    fn said(&mut self, node: NodeId, attester: AttesterKey, len: u64) {
-        let more = len > self.len(&attester);
-        if let Some(link) = self.links.get_mut(&node).filter(|_| more) {
-            link.say(attester, len);
+    /// Notes what a node says to have of a feed.
+    fn said(&mut self, node: NodeId, attester: AttesterKey, said: Said) {
+        if let Some(link) = self.links.get_mut(&node) {
+            link.say(attester, said);
+        }
+        if said.len > self.len(&attester) {
             self.lacking.insert(attester);
         }
     }
 
+    /// Asks those who have as many statements of a feed and another last one: both prove a fork.
+    fn compare(&mut self, attester: &AttesterKey, now: Time, effects: &mut Vec<Effect>) {
+        let Some(known) = self.feeds.get(attester).copied().filter(|known| known.len > 0) else { return };
+        let rival = |link: &Link| {
+            let said = link.said.get(attester);
+            said.is_some_and(|said| said.len == known.len && said.last.is_some_and(|last| last != known.last))
+        };
+        let rivals = self.links.iter().filter(|(_, link)| rival(link)).map(|(node, _)| *node);
+        for node in rivals.collect::<Vec<_>>() {
+            if let Some(link) = self.links.get_mut(&node) {
+                link.said.remove(attester);
+            }
+            if self.wants(attester) {
+                self.ask(
+                    node,
+                    Request::Statements { attester: *attester, from: known.len - 1 },
+                    now,
+                    effects,
+                );
+            }
+        }
+    }
+
     fn most_said(&self, attester: &AttesterKey) -> u64 {
-        self.links.iter().filter_map(|(_, link)| link.said.get(attester)).copied().max().unwrap_or(0)
+        let said = self.links.iter().filter_map(|(_, link)| link.said.get(attester));
+        said.map(|said| said.len).max().unwrap_or(0)
     }
 
     /// Asks for what is missing: each feed of one node, the least busy that says to have more.
@@ -414,7 +435,7 @@ impl Peer {
         wanted.extend(strangers);
         for attester in wanted {
             let len = self.len(&attester);
-            let has = |link: &Link| link.said.get(&attester).is_some_and(|said| *said > len);
+            let has = |link: &Link| link.said.get(&attester).is_some_and(|said| said.len > len);
             let from = self.links.iter().filter(|(_, link)| has(link));
             let from = from.min_by_key(|(node, link)| (link.asked, link.strikes, **node));
             let Some((node, _)) = from.filter(|_| self.wants(&attester)) else {
@@ -477,7 +498,7 @@ impl Peer {
         effects: &mut Vec<Effect>,
     ) {
         let Some(Task { from, came, proofs }) = self.tasks.remove(&task) else { return };
-        self.learn(heads);
+        self.learn(heads, now, effects);
         for (n, proof) in proofs {
             let fate = fates.get(n);
             if let (UnverifiedEvidence::Equivocation(_), Some(Fate::New | Fate::Known)) = (&proof, fate) {
@@ -495,7 +516,9 @@ impl Peer {
                     // It is news to everybody, whoever found it.
                     self.tell(Evidence::Equivocation(proof.clone()).into(), now);
                 }
-                Fate::Missing { attester, place } => self.said(from, *attester, place.saturating_add(1)),
+                Fate::Missing { attester, place } => {
+                    self.said(from, *attester, Said { len: place.saturating_add(1), last: None });
+                }
                 Fate::New | Fate::Known | Fate::Refused | Fate::Forged | Fate::Failed => {}
             }
         }

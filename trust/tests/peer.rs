@@ -430,6 +430,18 @@ fn forks_are_found_and_told() {
     }
 }
 
+/// Who is between two forks sees at once that they are two.
+#[test]
+fn forks_are_found_between() {
+    let mut world = World::new(3, &[7]);
+    world.has(1, feed(7, 5, None));
+    world.has(3, feed(7, 5, Some((4, 1))));
+    world.connect(1, 2);
+    world.connect(2, 3);
+    world.run(2000);
+    assert_eq!(world.convinced(7), [1, 2, 3]);
+}
+
 #[test]
 fn proofs_reach_those_who_were_away() {
     let mut world = World::new(3, &[7]);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
+    id::StatementId,
     key::AttesterKey,
     message::{FeedHead, ProofsDigest},
 };
@@ -33,8 +34,8 @@ pub(super) struct Links {
 /// A connected node.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
-    /// How many statements it says to have of each feed that is wanted here.
-    pub(super) said: BTreeMap<AttesterKey, u64>,
+    /// What it says to have of each feed that is wanted here.
+    pub(super) said: BTreeMap<AttesterKey, Said>,
     /// Proofs it was asked for.
     proofs: BTreeSet<(AttesterKey, ProofsDigest)>,
     /// When it is asked for heads next.
@@ -44,6 +45,14 @@ pub(super) struct Link {
     pub(super) strikes: u32,
     pub(super) requests: Bucket,
     pub(super) gossip: Bucket,
+}
+
+/// Where a feed ends, as a node says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Said {
+    pub(super) len: u64,
+    /// The last statement, if it said which.
+    pub(super) last: Option<StatementId>,
 }
 
 impl Links {
@@ -100,10 +109,10 @@ impl Links {
 }
 
 impl Link {
-    /// Notes that it says to have so many statements of a feed.
-    pub(super) fn say(&mut self, attester: AttesterKey, len: u64) {
+    /// Notes what it says to have of a feed.
+    pub(super) fn say(&mut self, attester: AttesterKey, said: Said) {
         if self.said.len() < SAID || self.said.contains_key(&attester) {
-            self.said.insert(attester, len);
+            self.said.insert(attester, said);
         }
     }
 
