@@ -221,6 +221,20 @@ fn nodes_begin_and_end() {
     machine.start().sandbox.ok(["node", "status"]);
 }
 
+/// The commands of the manual are those that are run here.
+#[test]
+fn the_manual_says_what_is_tested() {
+    let manual = std::fs::read_to_string(repository().join("docs/network.md")).expect("the manual");
+    let commands: Vec<_> = manual.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    let [run, add, status] = commands[..] else { panic!("{commands:?}") };
+    assert_eq!((run, status), ("assize node run", "assize node status"));
+    assert!(add.starts_with("assize peer add /ip4/"), "{add}");
+    // Each listens where the manual says, unless it is told otherwise.
+    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_assize"));
+    assert!(sandbox.ok(["node", "run", "--help"]).contains("port 4720"));
+    assert!(node::net::LISTEN.iter().all(|address| address.contains("/4720")));
+}
+
 #[test]
 fn addresses_and_peers() {
     let machine = Machine::new();

@@ -358,10 +358,9 @@ impl Driver {
                     dial.pause = REDIAL;
                 }
                 (self.note)(Note::Connected { node: peer_id.to_string(), address });
-                match node_id::of_peer(&peer_id) {
-                    Some(node) => self.input(Input::Connected { node }),
-                    // Another kind of key: it may listen, and nothing is asked of it.
-                    None => {}
+                // With another kind of key it may listen, and nothing is asked of it.
+                if let Some(node) = node_id::of_peer(&peer_id) {
+                    self.input(Input::Connected { node });
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
