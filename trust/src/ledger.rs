@@ -335,10 +335,10 @@ impl Voters {
         action: &ActionId,
         outputs: Option<&BTreeSet<Name>>,
         records: impl IntoIterator<Item = &'r Record>,
-        own: Option<&Execution>,
+        own: Option<&'r Execution>,
     ) -> Claims {
         let mut strangers = BTreeSet::new();
-        let mut heard: BTreeMap<usize, Heard> = BTreeMap::new();
+        let mut heard: BTreeMap<usize, Heard<'_>> = BTreeMap::new();
         for record in records.into_iter().filter(|record| record.action == *action) {
             let Some(owner) = self.keys.get(&record.attester) else {
                 strangers.insert(record.attester);
@@ -347,7 +347,7 @@ impl Voters {
             let voter = heard.entry(owner.seat).or_default();
             let place = (owner.nth, record.seq);
             match self.claim(owner, record, outputs, own) {
-                Ok(claim) => voter.vote(place, claim),
+                Ok((outputs, vote)) => voter.vote(outputs, place, vote),
                 Err(why) => voter.uncounted.push((place, Uncounted::of(owner, record, why))),
             }
         }
@@ -355,7 +355,9 @@ impl Voters {
             // Behind every place of every feed: it is what this machine found last.
             let own_seat = self.seats.find(&roster::own()).expect("everybody has one");
             let voter = heard.entry(own_seat).or_default();
-            voter.vote((usize::MAX, u64::MAX), Claim::here(own));
+            let vote =
+                Vote { witness: WitnessState::Verified, platform: &own.platform, key: None, seq: None };
+            voter.vote(&own.outputs, (usize::MAX, u64::MAX), vote);
         }
         let (mut votes, mut uncounted) = (Vec::new(), Vec::new());
         for (seat, voter) in heard {
@@ -366,13 +368,13 @@ impl Voters {
     }
 
     /// What a record claims, or why it is no claim.
-    fn claim(
+    fn claim<'r>(
         &self,
         owner: &Owner,
-        record: &Record,
+        record: &'r Record,
         names: Option<&BTreeSet<Name>>,
         own: Option<&Execution>,
-    ) -> Result<Claim, Why> {
+    ) -> Result<(&'r Outputs, Vote<'r>), Why> {
         if let Some(mute) = &owner.elsewhere {
             return Err(Why::Mute(mute.clone()));
         }
@@ -387,13 +389,10 @@ impl Voters {
             Said::Built { outputs, .. } if names.is_some_and(|names| !names.iter().eq(outputs.keys())) => {
                 Err(Why::OtherOutputs)
             }
-            Said::Built { outputs, platform, .. } => Ok(Claim {
-                outputs: outputs.clone(),
-                witness: WitnessState::of(record, own),
-                platform: platform.clone(),
-                key: Some(record.attester),
-                seq: Some(record.seq),
-            }),
+            Said::Built { outputs, platform, .. } => {
+                let (key, seq) = (Some(record.attester), Some(record.seq));
+                Ok((outputs, Vote { witness: WitnessState::of(record, own), platform, key, seq }))
+            }
         }
     }
 }
@@ -489,38 +488,43 @@ fn same(chains: &BTreeMap<Name, Chain>) -> Vec<(Name, Name)> {
 /// A place in what a voter said: which of its keys, and where in that key's feed.
 type Place = (usize, u64);
 
+/// A [`Claim`] to outputs, as it was said.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Vote<'r> {
+    witness: WitnessState,
+    platform: &'r Platform,
+    key: Option<AttesterKey>,
+    seq: Option<u64>,
+}
+
 /// What one voter said of one action.
 #[derive(Default)]
-struct Heard {
+struct Heard<'r> {
     /// The latest claim to each outputs.
-    votes: BTreeMap<Outputs, (Place, Claim)>,
+    votes: BTreeMap<&'r Outputs, (Place, Vote<'r>)>,
     uncounted: Vec<(Place, Uncounted)>,
 }
 
-impl Heard {
-    fn vote(&mut self, place: Place, claim: Claim) {
-        let vote = (place, claim);
-        match self.votes.get_mut(&vote.1.outputs) {
-            Some(known) if *known >= vote => {}
-            Some(known) => *known = vote,
-            None => drop(self.votes.insert(vote.1.outputs.clone(), vote)),
-        }
+impl<'r> Heard<'r> {
+    fn vote(&mut self, outputs: &'r Outputs, place: Place, vote: Vote<'r>) {
+        let known = self.votes.entry(outputs).or_insert((place, vote));
+        *known = (*known).max((place, vote));
     }
 
     /// The vote of the voter of that name, if it has one; what is none goes to `uncounted`.
     fn conclude(mut self, name: &Name, uncounted: &mut Vec<Uncounted>) -> Option<Claim> {
         let mut vote = None;
         let contradiction = self.votes.len() > 1;
-        for (place, claim) in self.votes.into_values() {
+        for (outputs, (place, Vote { witness, platform, key, seq })) in self.votes {
+            let outputs = outputs.clone();
             let why = if contradiction {
                 Why::Contradiction
-            } else if claim.witness == WitnessState::Wrong {
+            } else if witness == WitnessState::Wrong {
                 Why::WrongWitness
             } else {
-                vote = Some(claim);
+                vote = Some(Claim { outputs, witness, platform: platform.clone(), key, seq });
                 continue;
             };
-            let Claim { outputs, key, seq, .. } = claim;
             let uncounted = Uncounted { voter: name.clone(), why, key, seq, outputs: Some(outputs) };
             self.uncounted.push((place, uncounted));
         }
@@ -561,12 +565,5 @@ impl Uncounted {
         };
         let (key, seq) = (Some(record.attester), Some(record.seq));
         Self { voter: owner.name.clone(), why, key, seq, outputs }
-    }
-}
-
-impl Claim {
-    fn here(own: &Execution) -> Self {
-        let (outputs, platform) = (own.outputs.clone(), own.platform.clone());
-        Self { outputs, witness: WitnessState::Verified, platform, key: None, seq: None }
     }
 }

@@ -24,7 +24,7 @@ use serde::Serialize;
 use crate::{
     ledger::{Execution, Record, Voters},
     limits,
-    policy::{Place, Policy},
+    policy::{Place, Policy, View},
     verdict::{Outcome, Verdict, Vote, judge},
 };
 
@@ -258,9 +258,9 @@ struct Bench<'a, K> {
     known: &'a mut K,
     voters: &'a Voters,
     policy: &'a Policy,
-    /// What was found of each action, with what this machine got itself; shared by all derivations
-    /// that resolve to it and to which the same part of the policy applies.
-    judged: BTreeMap<(ActionId, Place), (Option<Outputs>, Verdict)>,
+    /// Where what was found of an action is: the same for all derivations that resolve to it and to
+    /// which the same part of the policy applies.
+    judged: BTreeMap<(ActionId, Place), usize>,
 }
 
 impl<K: Known> Bench<'_, K> {
@@ -282,7 +282,12 @@ impl<K: Known> Bench<'_, K> {
             return Ok(State::Blocked { on });
         };
         let action = resolved.id();
-        let (own, verdict) = self.judge(action, derivation)?;
+        let view = self.policy.for_package(derivation.name());
+        let first = *self.judged.entry((action, view.place())).or_insert(n);
+        if let Some(state) = &visits[first].state {
+            return Ok(state.clone());
+        }
+        let (own, verdict) = self.judge(action, derivation, &view)?;
         Ok(match (own, &verdict.outcome) {
             (Some(outputs), _) => State::Accepted { action, outputs, by: By::Here, verdict },
             (None, Outcome::Accepted { outputs }) => {
@@ -298,20 +303,16 @@ impl<K: Known> Bench<'_, K> {
         &mut self,
         action: ActionId,
         derivation: &Derivation,
+        view: &View<'_>,
     ) -> Result<(Option<Outputs>, Verdict), ResolveError<K::Error>> {
-        let view = self.policy.for_package(derivation.name());
-        if let Some(judged) = self.judged.get(&(action, view.place())) {
-            return Ok(judged.clone());
-        }
         let names = derivation.outputs();
         let records = self.known.records(&action).map_err(ResolveError::Known)?;
         let own = self.known.execution(&action).map_err(ResolveError::Known)?;
         // What has other outputs than the action, this machine did not get from it.
         let own = own.filter(|own| names.iter().eq(own.outputs.keys()));
         let claims = self.voters.claims(&action, Some(&names), &records, own.as_ref());
-        let judged = (own.map(|own| own.outputs), judge(&claims, &view));
-        self.judged.insert((action, view.place()), judged.clone());
-        Ok(judged)
+        let verdict = judge(&claims, view);
+        Ok((own.map(|own| own.outputs), verdict))
     }
 }
 

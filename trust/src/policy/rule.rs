@@ -127,6 +127,7 @@ impl Rule {
     ) -> bool {
         match self {
             Self::Voter(voter) => agrees(voter).is_some(),
+            Self::AtLeast(rule) if rule.distinct.is_empty() => rule.have_enough(members, agrees),
             Self::AtLeast(rule) => rule.reached(&rule.tally(members, agrees)),
         }
     }
@@ -199,6 +200,19 @@ impl AtLeast {
             (*attribute, values.len() + anywhere)
         });
         Tally { have, distinct: distinct.collect() }
+    }
+
+    /// Whether enough elements are met, with a look at no more of them than that takes.
+    fn have_enough<'a>(&self, members: &Members, agrees: &impl Fn(&Voter) -> Option<Agreement<'a>>) -> bool {
+        let (mut wanted, mut left) = (self.need, self.of.len());
+        for rule in &self.of {
+            if wanted == 0 || wanted > left {
+                break;
+            }
+            left -= 1;
+            wanted -= usize::from(rule.met(members, agrees));
+        }
+        wanted == 0
     }
 
     pub(crate) fn reached(&self, tally: &Tally) -> bool {
