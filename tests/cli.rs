@@ -541,9 +541,9 @@ fn killing_a_build_at_any_instant_loses_nothing() {
     assert_eq!(sandbox.cat(&nar, "text").len(), 10 + 28);
     sandbox.ok(["store", "verify"]);
     // What a kill has cost is signatures, and these can be made up for: then all is said, and once.
-    let count = |args: &[&str]| sandbox.json(args).as_array().map_or(0, Vec::len);
     sandbox.ok(["attest", "publish"]);
-    assert_eq!(count(&["attest", "list"]), count(&["store", "ls"]));
+    let built = sandbox.json(&["store", "ls"]).as_array().map_or(0, Vec::len);
+    assert_eq!(sandbox.json(&["attest", "list"])[0]["statements"], built);
 }
 
 /// The same outputs are not all: what the guest did on the way must be the same, too.
