@@ -7,7 +7,7 @@
 //!
 //! Deeds that take time run as tasks and come back as events with the name of what they were for.
 //! Both kinds are bounded: the peer asks for so much at once and no more, and what others ask for
-//! waits for one of [`SERVING`] places or is answered with "busy".
+//! gets one of [`SERVING`] places, or its stream is closed unheard.
 //!
 //! Nothing is decided here, but whom to dial and when: the owner's peers, until they are connected.
 
@@ -38,7 +38,7 @@ use protocol::{
 use serde::Serialize;
 use store::{Kept, LookupError, Store};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time,
 };
 use trust::peer::{Effect, Fate, Input, NodeId, PATIENCE, Peer, Relay, Serve, Status, Time};
@@ -55,8 +55,10 @@ use crate::{
 /// Events of tasks that wait for the loop; a task that finds it full waits.
 const EVENTS: usize = 256;
 
-/// Questions of others that are being answered at once.
+/// Questions that are being answered at once: of all nodes, and of one.
 const SERVING: usize = 128;
+/// See [`SERVING`].
+const SERVING_ONE: usize = 16;
 
 /// How long another node may take to say what it wants, and to take the answer.
 const HEARING: Duration = Duration::from_secs(10);
@@ -177,12 +179,19 @@ pub struct Driver {
     /// Gossip that waits for the peer's word.
     held: HashMap<u64, (MessageId, PeerId)>,
     next: u64,
-    connected: BTreeMap<PeerId, Multiaddr>,
+    connected: BTreeMap<PeerId, Link>,
     dials: BTreeMap<PeerId, Dial>,
     roster: Watched<RosterFile>,
     peers: Watched<PeersFile>,
     own: Option<AttesterKey>,
     note: Box<dyn FnMut(Note) + Send>,
+}
+
+/// A connected node.
+struct Link {
+    address: Multiaddr,
+    /// Its share of the places for questions.
+    serving: Arc<Semaphore>,
 }
 
 /// A node to be connected to.
@@ -329,7 +338,11 @@ impl Driver {
             node: id.to_string(),
             addresses: self.swarm.listeners().map(whole).collect(),
             uptime: self.began.elapsed().as_secs(),
-            peers: self.connected.iter().map(|(peer, address)| (peer.to_string(), address.clone())).collect(),
+            peers: self
+                .connected
+                .iter()
+                .map(|(peer, link)| (peer.to_string(), link.address.clone()))
+                .collect(),
             absent: self
                 .dials
                 .keys()
@@ -353,7 +366,8 @@ impl Driver {
                 }
                 let (ConnectedPoint::Dialer { address, .. }
                 | ConnectedPoint::Listener { send_back_addr: address, .. }) = endpoint;
-                self.connected.insert(peer_id, address.clone());
+                let serving = Arc::new(Semaphore::new(SERVING_ONE));
+                self.connected.insert(peer_id, Link { address: address.clone(), serving });
                 if let Some(dial) = self.dials.get_mut(&peer_id) {
                     dial.pause = REDIAL;
                 }
@@ -402,18 +416,17 @@ impl Driver {
     /// A node opened a stream: it is heard, unless too many are.
     fn stream(&mut self, peer: PeerId, mut stream: libp2p::Stream) {
         let Some(node) = node_id::of_peer(&peer) else { return };
-        let place = self.serving.clone().try_acquire_owned().ok();
+        let Some(link) = self.connected.get(&peer) else { return };
+        let places =
+            link.serving.clone().try_acquire_owned().ok().zip(self.serving.clone().try_acquire_owned().ok());
+        let Some(places) = places else { return };
         let events = self.sender.clone();
         tokio::spawn(async move {
-            // Without a place, too: "busy" is a better answer than none.
+            let _places = places;
             let heard = time::timeout(HEARING, frame::read(&mut stream, limits::REQUEST_BYTES)).await;
             let Ok(Ok(bytes)) = heard else { return };
             let Ok(request) = Request::from_bytes(&bytes) else { return };
-            let answer = match place {
-                Some(place) => answer(events, node, request, place).await,
-                None => Some(Answer::Busy),
-            };
-            if let Some(answer) = answer {
+            if let Some(answer) = answer(events, node, request).await {
                 let said = async {
                     frame::write(&mut stream, &answer.to_bytes()).await?;
                     stream.close().await
@@ -574,13 +587,8 @@ impl Driver {
     }
 }
 
-/// Hands a request to the loop and waits for the answer. `_place` is given back behind it.
-async fn answer(
-    events: mpsc::Sender<Event>,
-    node: NodeId,
-    request: Request,
-    _place: OwnedSemaphorePermit,
-) -> Option<Answer> {
+/// Hands a request to the loop and waits for the answer.
+async fn answer(events: mpsc::Sender<Event>, node: NodeId, request: Request) -> Option<Answer> {
     let (reply, answer) = oneshot::channel();
     events.send(Event::Asked { node, request, reply }).await.ok()?;
     answer.await.ok()
