@@ -1,120 +1,22 @@
-//! Real nodes, in processes of their own, on the loopback interface.
+//! Real nodes, in processes of their own, on the loopback interface: what they tell each other.
 
 use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Stdio},
-    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-use tests::{Sandbox, repository};
+use tests::{
+    Sandbox,
+    machine::{Machine, PATIENCE},
+    repository,
+};
 
-/// How long anything may take that happens within a second when nothing else runs.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A machine: a store, a project, and perhaps a node that runs.
-struct Machine {
-    sandbox: Sandbox,
-    running: Option<Child>,
-    log: Option<mpsc::Receiver<String>>,
-    address: String,
-}
-
-impl Machine {
-    fn new() -> Self {
-        let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_assize"));
-        let seed = repository().join("packages/stage0/seeds/files.wasm");
-        sandbox.write("files.wasm", std::fs::read(seed).expect("the seed")).write(
-            "build.jsonnet",
-            "local assize = import 'assize.libsonnet';
-             local write(name) = assize.derivation({
-               name: name, inputs: { files: assize.source('files.wasm') },
-               steps: [{ run: '/in/files', args: ['files', 'write', '--json-field', 'text', '/out/text'] }],
-               stdin: { text: name },
-             });
-             { a: write('a'), b: write('b'), c: write('c') }",
-        );
-        Self { sandbox, running: None, log: None, address: String::new() }
-    }
-
-    /// Starts a node, at the same address as before if there was one.
-    fn start(mut self) -> Self {
-        let listen = match self.address.split_once("/p2p/") {
-            Some((address, _)) => address.to_owned(),
-            None => "/ip4/127.0.0.1/tcp/0".into(),
-        };
-        let mut command = self.sandbox.command(["node", "run", "--no-mdns", "--json", "--listen", &listen]);
-        let mut child = command.stdout(Stdio::null()).spawn().expect("the program starts");
-        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let (to, log) = mpsc::channel();
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| to.send(line)));
-        (self.running, self.log) = (Some(child), Some(log));
-        let listening = self.hears("listening");
-        self.address = listening["address"].as_str().expect("an address").to_owned();
-        self
-    }
-
-    /// Waits for an event in the log.
-    fn hears(&self, event: &str) -> Value {
-        let log = self.log.as_ref().expect("it runs");
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let line = log.recv_timeout(end.saturating_duration_since(Instant::now()));
-            let line = line.unwrap_or_else(|e| panic!("no `{event}`: {e}"));
-            let line: Value = serde_json::from_str(&line).unwrap_or_default();
-            if line["data"]["event"] == event {
-                return line["data"].clone();
-            }
-        }
-    }
-
-    fn key(&self) -> String {
-        self.sandbox.ok(["key", "show"]).trim().to_owned()
-    }
-
-    fn trusts(&self, name: &str, other: &Self) {
-        self.sandbox.ok(["trust", "add", name, &other.key()]);
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.running.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    /// Waits until `why` of an attribute ends with that code.
-    fn finds(&self, attribute: &str, code: i32) -> String {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let said = self.sandbox.run(["why", attribute]);
-            if said.code == code {
-                return said.out;
-            }
-            assert!(
-                Instant::now() < end,
-                "{attribute}: {} and not {code}\n{}{}",
-                said.code,
-                said.out,
-                said.err
-            );
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
+const ASSIZE: &str = env!("CARGO_BIN_EXE_assize");
 
 /// Two build, the third learns of it from them, and accepts by two of two.
 #[test]
 fn what_two_build_a_third_accepts() {
-    let (alice, bob, carol) = (Machine::new(), Machine::new(), Machine::new());
+    let (alice, bob, carol) = (Machine::new(ASSIZE), Machine::new(ASSIZE), Machine::new(ASSIZE));
     alice.sandbox.build("a");
     let alice = alice.start();
     let bob = bob.start();
@@ -151,11 +53,11 @@ fn what_two_build_a_third_accepts() {
 /// What one said to some, and something else to others, reaches both, and ends the key.
 #[test]
 fn an_equivocator_is_found_out() {
-    let (alice, bob, carol) = (Machine::new(), Machine::new(), Machine::new());
-    let mallory = Machine::new();
+    let (alice, bob, carol) = (Machine::new(ASSIZE), Machine::new(ASSIZE), Machine::new(ASSIZE));
+    let mallory = Machine::new(ASSIZE);
     // The same key in two stores: each has a feed of its own.
     mallory.sandbox.build("a");
-    let twin = Machine::new();
+    let twin = Machine::new(ASSIZE);
     mallory.sandbox.ok(["key", "backup", "backup"]);
     let backup = mallory.sandbox.project().join("backup");
     twin.sandbox.ok(["key", "restore", backup.to_str().expect("a path")]);
@@ -186,7 +88,7 @@ fn an_equivocator_is_found_out() {
 /// One node for one store, and a clear word about it; an orderly end; nothing left.
 #[test]
 fn nodes_begin_and_end() {
-    let machine = Machine::new();
+    let machine = Machine::new(ASSIZE);
     machine.sandbox.fails(&["node", "status"], 20, &["no node runs", "assize node run"]);
     machine.sandbox.fails(&["node", "stop"], 20, &["no node runs"]);
     let mut machine = machine.start();
@@ -230,14 +132,14 @@ fn the_manual_says_what_is_tested() {
     assert_eq!((run, status), ("assize node run", "assize node status"));
     assert!(add.starts_with("assize peer add /ip4/"), "{add}");
     // Each listens where the manual says, unless it is told otherwise.
-    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_assize"));
+    let sandbox = Sandbox::new(ASSIZE);
     assert!(sandbox.ok(["node", "run", "--help"]).contains("port 4720"));
     assert!(node::net::LISTEN.iter().all(|address| address.contains("/4720")));
 }
 
 #[test]
 fn addresses_and_peers() {
-    let machine = Machine::new();
+    let machine = Machine::new(ASSIZE);
     let id = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
     machine.sandbox.fails(&["peer", "add", "example.org"], 2, &["no address", "/p2p/"]);
     machine.sandbox.fails(

@@ -6,6 +6,7 @@ mod attest;
 mod build;
 mod doctor;
 mod eval;
+mod fetch;
 mod fool;
 mod key;
 mod log;
@@ -62,6 +63,7 @@ pub(crate) struct Cli {
 #[derive(clap::Subcommand, Debug)]
 enum Command {
     Build(build::Build),
+    Fetch(fetch::Fetch),
     Run(run::Run),
     Eval(eval::Eval),
     Show(show::Show),
@@ -134,6 +136,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
     match command {
         Command::Build(command) => command.run(context),
+        Command::Fetch(command) => command.run(context),
         Command::Run(command) => command.run(context),
         Command::Eval(command) => command.run(context),
         Command::Show(command) => command.run(context),

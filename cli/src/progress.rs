@@ -3,9 +3,11 @@
 //! ```text
 //! state.rs  events ─▶ what runs, waits, is done; what is to be said once      pure
 //! tree.rs   state, width, height ─▶ lines                                     pure
+//! meter.rs  one number that grows
 //! here      a thread that paints the lines over those before
 //! ```
 
+mod meter;
 mod state;
 mod tree;
 
@@ -27,6 +29,7 @@ use node::{
 };
 use protocol::id::DerivationId;
 
+pub(crate) use self::meter::Meter;
 use self::state::{Said, State};
 use crate::output::{Style, complain};
 
@@ -62,6 +65,19 @@ enum Mode {
     Json,
 }
 
+impl Mode {
+    fn of(quiet: bool, json: bool) -> Self {
+        match (quiet, json) {
+            (true, _) => Self::Silent,
+            (_, true) => Self::Json,
+            _ if io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb") => {
+                Self::Tree
+            }
+            _ => Self::Lines,
+        }
+    }
+}
+
 /// A line in pieces, each in its style.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Line(Vec<(Option<Style>, String)>);
@@ -94,14 +110,7 @@ impl Line {
 impl Display {
     /// Shows progress of realising `root`.
     pub(crate) fn new(root: String, quiet: bool, json: bool) -> Self {
-        let mode = match (quiet, json) {
-            (true, _) => Mode::Silent,
-            (_, true) => Mode::Json,
-            _ if io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb") => {
-                Mode::Tree
-            }
-            _ => Mode::Lines,
-        };
+        let mode = Mode::of(quiet, json);
         let screen = Screen { state: State::new(root, Instant::now()), painted: 0, said: VecDeque::new() };
         let shared = Arc::new(Shared { screen: Mutex::new(screen), mode, over: AtomicBool::new(false) });
         let ticking = shared.clone();
@@ -180,7 +189,15 @@ impl Shared {
             Event::NotAttested(error) => {
                 serde_json::json!({ "event": "notAttested", "message": error.to_string() })
             }
-            Event::Building(_) | Event::Fetching(_) | Event::Attested(_) => return,
+            Event::Substituted(time) => {
+                serde_json::json!({ "event": "substituted", "seconds": time.as_secs_f64() })
+            }
+            Event::NotSubstituted(error) => {
+                serde_json::json!({ "event": "notSubstituted", "message": error.to_string() })
+            }
+            Event::Building(_) | Event::Fetching(_) | Event::Substituting { .. } | Event::Attested(_) => {
+                return;
+            }
         };
         let mut data = data;
         data["derivation"] = derivation.to_string().into();

@@ -5,11 +5,23 @@
 //! swarm, streams, store, owner, clock ── Input ──▶ Peer::handle ── Effect ──▶ swarm, streams, store
 //! ```
 //!
+//! * `kept.rs`: what the peer asks of the store.
+//! * `blobs.rs`: archives on the way, in and out.
+//! * `dials.rs`: whom to be connected to.
+//! * `reach.rs`: by which addresses others reach this node, and where archives may be.
+//! * `metrics.rs`: what is counted.
+//!
 //! Deeds that take time run as tasks and come back as events with the name of what they were for.
 //! Both kinds are bounded: the peer asks for so much at once and no more, and what others ask for
-//! gets one of [`SERVING`] places, or its stream is closed unheard.
+//! gets one of [`SERVING`] or [`SENDING`] places, or is told that it is not its turn.
 //!
-//! Nothing is decided here, but whom to dial and when: the owner's peers, until they are connected.
+//! Nothing is decided here, but whom to dial and when.
+
+mod blobs;
+mod dials;
+mod kept;
+mod metrics;
+mod reach;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,31 +36,43 @@ use libp2p::{
     Multiaddr, PeerId, Swarm,
     core::ConnectedPoint,
     gossipsub::{self, MessageAcceptance, MessageId},
-    mdns,
-    swarm::{SwarmEvent, dial_opts::DialOpts},
+    swarm::{DialError, SwarmEvent},
 };
 use libp2p_stream::IncomingStreams;
 use protocol::{
-    evidence::{Evidence, UnverifiedEvidence},
-    feed::FeedError,
+    id::NarHash,
     key::{AttesterKey, SigningKey},
     limits,
-    message::{Answer, FeedHead, Gossip, ProofsDigest, Request, fitting},
+    message::{Answer, FeedHead, Gossip, RangeRequest, Request, pieces},
+    statement::Body,
 };
-use serde::Serialize;
-use store::{Kept, LookupError, Store};
+use serde::{Deserialize, Serialize};
+use store::{AdmitError, LookupError, Store};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::spawn_blocking,
     time,
 };
-use trust::peer::{Effect, Fate, Input, NodeId, PATIENCE, Peer, Relay, Serve, Status, Time};
+use trust::{
+    limits::PATIENCE,
+    peer::{Effect, Fate, GaveUp, Input, NodeId, Peer, Piece, Relay, Status, Time},
+};
 
+pub use self::blobs::Fetched;
+use self::{
+    blobs::{Fetches, Open},
+    dials::Dials,
+    metrics::Metrics,
+    reach::Reach,
+};
 use crate::{
     judgement::{JudgementError, RosterFile},
     key::{KeyFileError, Keys},
     net::{
-        self, Behaviour, BehaviourEvent, NetError, frame, node_id,
-        peers::{self, PeersError, PeersFile},
+        self, Behaviour, BehaviourEvent, NetError,
+        blob::Shelf,
+        frame, node_id,
+        peers::{Peers, PeersError, PeersFile},
     },
 };
 
@@ -60,19 +84,22 @@ const SERVING: usize = 128;
 /// See [`SERVING`].
 const SERVING_ONE: usize = 16;
 
+/// Pieces that are being sent at once, each of which is in memory: to all nodes, and to one.
+const SENDING: usize = 64;
+/// See [`SENDING`].
+const SENDING_ONE: usize = 8;
+
+/// Streams on which it is only said that it is not somebody's turn.
+const REFUSING: usize = 64;
+
 /// How long another node may take to say what it wants, and to take the answer.
 const HEARING: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the store, the roster or the list of peers have changed.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Pause before a node is dialled again: at first, and at most.
-const REDIAL: Duration = Duration::from_secs(1);
-/// See [`REDIAL`].
-const REDIAL_MOST: Duration = Duration::from_secs(60);
-
-/// Statements that are told at once when the store has grown; the rest is had by asking.
-const TOLD: usize = 1024;
+/// Who waits until everything that is to be had is here.
+const SETTLERS: usize = 64;
 
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -99,28 +126,68 @@ pub enum DriverError {
 pub enum Command {
     /// How is it?
     Status(oneshot::Sender<NodeStatus>),
+    /// What was counted, in the text format of OpenMetrics.
+    Metrics(oneshot::Sender<String>),
+    /// Say when all nodes that are wanted were dialled, and what those said that answered is here.
+    Settle(oneshot::Sender<()>),
+    /// Fetch an archive.
+    Fetch {
+        /// Which.
+        nar: NarHash,
+        /// Its bytes.
+        size: u64,
+        /// How far it is can be watched there, and it is fetched for as long as it is.
+        reply: oneshot::Sender<watch::Receiver<Fetched>>,
+    },
     /// End.
     Stop,
 }
 
 /// How a node is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
     /// The version of this program.
-    pub version: &'static str,
+    pub version: String,
     /// The node's id on the network.
     pub node: String,
     /// Its addresses, each with its id at the end.
     pub addresses: Vec<Multiaddr>,
+    /// Whether others can connect to it.
+    pub reachable: Reachable,
     /// Seconds since it began.
     pub uptime: u64,
     /// Connected nodes, by id, with the address of each.
     pub peers: BTreeMap<String, Multiaddr>,
     /// Nodes that the owner wants to be connected to and that are not.
     pub absent: BTreeSet<String>,
-    /// Feeds.
+    /// Nodes in the local network, by id, with an address of each.
+    pub neighbours: BTreeMap<String, Multiaddr>,
+    /// Feeds, and archives that are being fetched.
     pub feeds: Status,
+}
+
+/// Whether others can connect to a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "is", rename_all_fields = "camelCase")]
+pub enum Reachable {
+    /// Nobody has tried.
+    Unknown,
+    /// At these addresses.
+    Yes {
+        /// They were tried by others, or are said by the owner.
+        at: BTreeSet<Multiaddr>,
+    },
+    /// Only by way of others.
+    Relayed {
+        /// These addresses.
+        at: BTreeSet<Multiaddr>,
+    },
+    /// Others have tried, and could not.
+    No {
+        /// What they tried.
+        tried: BTreeSet<Multiaddr>,
+    },
 }
 
 /// Something worth a line in the log.
@@ -131,6 +198,11 @@ pub enum Note {
     Listening {
         /// The address, with the node's id at the end.
         address: Multiaddr,
+    },
+    /// Whether it can be reached has changed.
+    Reachable {
+        /// Whether it can.
+        reachable: Reachable,
     },
     /// A node is connected.
     Connected {
@@ -156,6 +228,18 @@ pub enum Note {
         /// Whose.
         attester: AttesterKey,
     },
+    /// An archive is in the store.
+    Fetched {
+        /// Which.
+        nar: NarHash,
+    },
+    /// An archive could not be had.
+    NotFetched {
+        /// Which.
+        nar: NarHash,
+        /// Why.
+        why: GaveUp,
+    },
     /// Something failed, and the node goes on.
     Trouble {
         /// What.
@@ -167,20 +251,28 @@ pub enum Note {
 pub struct Driver {
     swarm: Swarm<Behaviour>,
     streams: libp2p_stream::Control,
-    incoming: IncomingStreams,
+    queries: IncomingStreams,
+    blobs: IncomingStreams,
     store: Arc<Store>,
     peer: Peer,
     began: Instant,
     events: mpsc::Receiver<Event>,
     sender: mpsc::Sender<Event>,
     serving: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
+    refusing: Arc<Semaphore>,
+    shelf: Arc<Shelf>,
+    fetches: Fetches,
     /// Whoever waits for an answer of ours.
     tickets: HashMap<u64, oneshot::Sender<Answer>>,
     /// Gossip that waits for the peer's word.
     held: HashMap<u64, (MessageId, PeerId)>,
+    settlers: Vec<oneshot::Sender<()>>,
     next: u64,
     connected: BTreeMap<PeerId, Link>,
-    dials: BTreeMap<PeerId, Dial>,
+    dials: Dials,
+    reach: Reach,
+    metrics: Metrics,
     roster: Watched<RosterFile>,
     peers: Watched<PeersFile>,
     own: Option<AttesterKey>,
@@ -190,15 +282,9 @@ pub struct Driver {
 /// A connected node.
 struct Link {
     address: Multiaddr,
-    /// Its share of the places for questions.
+    /// Its share of the places for questions, and of those for pieces.
     serving: Arc<Semaphore>,
-}
-
-/// A node to be connected to.
-struct Dial {
-    addresses: Vec<Multiaddr>,
-    next: Instant,
-    pause: Duration,
+    sending: Arc<Semaphore>,
 }
 
 /// A file, and when it was changed last as far as is known.
@@ -230,6 +316,10 @@ enum Event {
     Asked { node: NodeId, request: Request, reply: oneshot::Sender<Answer> },
     Answered { question: u64, answer: Option<Answer> },
     Kept { task: u64, kept: Result<(Vec<Fate>, Vec<FeedHead>), String> },
+    Opened { nar: NarHash, size: u64, open: Result<Open, String> },
+    Piece { task: u64, nar: NarHash, piece: Piece },
+    Admitted { nar: NarHash, result: Result<(), AdmitError> },
+    Sent { bytes: u64 },
 }
 
 impl Driver {
@@ -247,46 +337,55 @@ impl Driver {
     ) -> Result<Self, DriverError> {
         let home = store.home().to_owned();
         let key: SigningKey = Keys::new(&home).node()?;
-        let mut swarm = net::swarm(&key, config)?;
-        swarm.behaviour_mut();
+        let swarm = net::swarm(&key, config)?;
         let mut streams = swarm.behaviour().stream.new_control();
-        let incoming = streams.accept(net::FEED).expect("nobody else accepts it");
+        let mut accept = |protocol| streams.accept(protocol).expect("nobody else accepts it");
+        let (queries, blobs) = (accept(net::QUERY), accept(net::BLOB));
         let (sender, events) = mpsc::channel(EVENTS);
         let (roster, peers) = (RosterFile::new(&home), PeersFile::new(&home));
-        let follow = follow(&roster, own)?;
+        let follow = kept::follow(&store, &roster, own)?;
         let (mut heads, mut broken) = (Vec::new(), BTreeSet::new());
         store.touched();
         for attester in store.attesters()? {
-            let (head, equivocated) = head(&store, &attester)?;
+            let (head, equivocated) = kept::head(&store, &attester)?;
             heads.push(head);
             broken.extend(equivocated.then_some(attester));
         }
         let (roster_path, peers_path) = (roster.path().to_owned(), peers.path().to_owned());
+        let mut more = Peers::default();
+        for address in more_peers {
+            more.add(address)?;
+        }
         let mut driver = Self {
             swarm,
             streams,
-            incoming,
+            queries,
+            blobs,
             peer: Peer::new(follow, heads, broken),
             store,
             began: Instant::now(),
             events,
             sender,
             serving: Arc::new(Semaphore::new(SERVING)),
+            sending: Arc::new(Semaphore::new(SENDING)),
+            refusing: Arc::new(Semaphore::new(REFUSING)),
+            shelf: Arc::default(),
+            fetches: Fetches::default(),
             tickets: HashMap::new(),
             held: HashMap::new(),
+            settlers: Vec::new(),
             next: 0,
             connected: BTreeMap::new(),
-            dials: BTreeMap::new(),
+            dials: Dials::new(more),
+            reach: Reach::default(),
+            metrics: Metrics::new(),
             roster: Watched::new(roster, roster_path),
             peers: Watched::new(peers, peers_path),
             own,
             note: Box::new(note),
         };
-        for address in more_peers {
-            let (peer, rest) = peers::split(address)?;
-            driver.want(peer, rest);
-        }
         driver.read_peers()?;
+        driver.provide_own(0)?;
         Ok(driver)
     }
 
@@ -305,24 +404,31 @@ impl Driver {
             });
             tokio::select! {
                 event = self.swarm.select_next_some() => self.swarm_event(event),
-                Some((peer, stream)) = self.incoming.next() => self.stream(peer, stream),
+                Some((peer, stream)) = self.queries.next() => self.query(peer, stream),
+                Some((peer, stream)) = self.blobs.next() => self.send(peer, stream),
                 Some(event) = self.events.recv() => self.event(event),
                 command = commands.recv() => match command {
-                    Some(Command::Status(reply)) => drop(reply.send(self.status())),
-                    Some(Command::Stop) | None => return,
+                    Some(Command::Stop) | None => break,
+                    Some(command) => self.command(command),
                 },
                 _ = look.tick() => self.look(),
                 () = time::sleep_until(wake.into()) => self.input(Input::Tick),
             }
         }
+        let fetches = self.fetches;
+        let _ = spawn_blocking(move || fetches.sync()).await;
     }
 
     fn now(&self) -> Time {
         Time(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
+    fn note(&mut self, note: Note) {
+        (self.note)(note);
+    }
+
     fn trouble(&mut self, what: &dyn std::fmt::Display) {
-        (self.note)(Note::Trouble { what: what.to_string() });
+        self.note(Note::Trouble { what: what.to_string() });
     }
 
     fn name(&mut self) -> u64 {
@@ -330,48 +436,68 @@ impl Driver {
         self.next
     }
 
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Status(reply) => _ = reply.send(self.status()),
+            Command::Metrics(reply) => {
+                let status = self.status();
+                let _ = reply.send(self.metrics.text(&status));
+            }
+            Command::Settle(reply) => {
+                self.settlers.retain(|settler| !settler.is_closed());
+                // One too many is told at once, and sees for itself.
+                if self.settlers.len() >= SETTLERS {
+                    let _ = reply.send(());
+                } else {
+                    self.settlers.push(reply);
+                }
+            }
+            Command::Fetch { nar, size, reply } => self.fetch(nar, size, reply),
+            // Taken before it comes here.
+            Command::Stop => {}
+        }
+    }
+
     fn status(&self) -> NodeStatus {
         let id = self.id();
         let whole = |address: &Multiaddr| address.clone().with_p2p(id).unwrap_or_else(|other| other);
+        let connected = self.connected.iter();
+        let absent = self.dials.all().filter(|peer| !self.connected.contains_key(peer));
         NodeStatus {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").into(),
             node: id.to_string(),
             addresses: self.swarm.listeners().map(whole).collect(),
+            reachable: self.reach.reachable(),
             uptime: self.began.elapsed().as_secs(),
-            peers: self
-                .connected
-                .iter()
-                .map(|(peer, link)| (peer.to_string(), link.address.clone()))
-                .collect(),
-            absent: self
-                .dials
-                .keys()
-                .filter(|peer| !self.connected.contains_key(peer))
-                .map(ToString::to_string)
-                .collect(),
+            peers: connected.map(|(peer, link)| (peer.to_string(), link.address.clone())).collect(),
+            absent: absent.map(ToString::to_string).collect(),
+            neighbours: self.reach.neighbours(),
             feeds: self.peer.status(),
         }
     }
 
     fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        self.metrics.record(&event);
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 let address = address.with_p2p(self.id()).unwrap_or_else(|other| other);
-                (self.note)(Note::Listening { address });
+                self.note(Note::Listening { address });
             }
             SwarmEvent::ListenerError { error, .. } => self.trouble(&error),
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
+                self.dials.ended(&peer_id, true);
                 if num_established.get() > 1 {
                     return;
                 }
                 let (ConnectedPoint::Dialer { address, .. }
                 | ConnectedPoint::Listener { send_back_addr: address, .. }) = endpoint;
-                let serving = Arc::new(Semaphore::new(SERVING_ONE));
-                self.connected.insert(peer_id, Link { address: address.clone(), serving });
-                if let Some(dial) = self.dials.get_mut(&peer_id) {
-                    dial.pause = REDIAL;
-                }
-                (self.note)(Note::Connected { node: peer_id.to_string(), address });
+                let link = Link {
+                    address: address.clone(),
+                    serving: Arc::new(Semaphore::new(SERVING_ONE)),
+                    sending: Arc::new(Semaphore::new(SENDING_ONE)),
+                };
+                self.connected.insert(peer_id, link);
+                self.note(Note::Connected { node: peer_id.to_string(), address });
                 // With another kind of key it may listen, and nothing is asked of it.
                 if let Some(node) = node_id::of_peer(&peer_id) {
                     self.input(Input::Connected { node });
@@ -379,9 +505,15 @@ impl Driver {
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 self.connected.remove(&peer_id);
-                (self.note)(Note::Disconnected { node: peer_id.to_string() });
+                self.note(Note::Disconnected { node: peer_id.to_string() });
                 if let Some(node) = node_id::of_peer(&peer_id) {
                     self.input(Input::Disconnected { node });
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+                // That a dial goes on already says nothing about how it ends.
+                if !matches!(error, DialError::DialPeerConditionFalse(_)) {
+                    self.dials.ended(&peer, false);
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message {
@@ -389,16 +521,7 @@ impl Driver {
                 message_id,
                 message,
             })) => self.gossip(propagation_source, message_id, &message.data),
-            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
-                for (peer, address) in found {
-                    // Once: whoever is in the neighbourhood says so again.
-                    if !self.connected.contains_key(&peer) && !self.dials.contains_key(&peer) {
-                        let dial = DialOpts::peer_id(peer).addresses(vec![address]).build();
-                        let _ = self.swarm.dial(dial);
-                    }
-                }
-            }
-            _ => {}
+            event => self.discovered(event),
         }
     }
 
@@ -410,16 +533,15 @@ impl Driver {
         };
         let message = self.name();
         self.held.insert(message, (id, source));
-        self.input(Input::Heard { node, message, items: Gossip::from_bytes(data).ok() });
+        self.input(Input::Heard { node, message, gossip: Gossip::from_bytes(data).ok() });
     }
 
-    /// A node opened a stream: it is heard, unless too many are.
-    fn stream(&mut self, peer: PeerId, mut stream: libp2p::Stream) {
+    /// A node asks something: it is heard, unless too many are.
+    fn query(&mut self, peer: PeerId, mut stream: libp2p::Stream) {
         let Some(node) = node_id::of_peer(&peer) else { return };
         let Some(link) = self.connected.get(&peer) else { return };
-        let places =
-            link.serving.clone().try_acquire_owned().ok().zip(self.serving.clone().try_acquire_owned().ok());
-        let Some(places) = places else { return };
+        let one = link.serving.clone().try_acquire_owned().ok();
+        let Some(places) = one.zip(self.serving.clone().try_acquire_owned().ok()) else { return };
         let events = self.sender.clone();
         tokio::spawn(async move {
             let _places = places;
@@ -433,6 +555,26 @@ impl Driver {
                 };
                 let _ = time::timeout(HEARING, said).await;
             }
+        });
+    }
+
+    /// A node wants a piece of an archive: it gets one, unless too many do.
+    fn send(&mut self, peer: PeerId, stream: libp2p::Stream) {
+        let Some(link) = self.connected.get(&peer) else { return };
+        let one = link.sending.clone().try_acquire_owned().ok();
+        let places = one.zip(self.sending.clone().try_acquire_owned().ok());
+        let refusal = match &places {
+            Some(_) => None,
+            None => match self.refusing.clone().try_acquire_owned() {
+                Ok(place) => Some(place),
+                Err(_) => return,
+            },
+        };
+        let (store, shelf, events) = (self.store.clone(), self.shelf.clone(), self.sender.clone());
+        tokio::spawn(async move {
+            let bytes = blobs::serve(stream, store, shelf, refusal.is_some()).await;
+            drop((places, refusal));
+            let _ = events.send(Event::Sent { bytes }).await;
         });
     }
 
@@ -450,12 +592,39 @@ impl Driver {
                     (Vec::new(), Vec::new())
                 });
                 for fate in &fates {
+                    self.metrics.kept(fate);
                     if let Fate::Equivocation(proof) = fate {
-                        (self.note)(Note::Equivocation { attester: proof.attester() });
+                        self.note(Note::Equivocation { attester: proof.attester() });
                     }
                 }
                 self.input(Input::Kept { task, fates, heads });
             }
+            Event::Opened { nar, size, open: Ok(open) } => {
+                let missing = open.partial().missing().collect();
+                self.fetches.opened(&nar, open);
+                self.input(Input::Want { nar, size, missing });
+            }
+            Event::Opened { nar, open: Err(why), .. } => {
+                self.trouble(&why);
+                self.gave_up(nar, GaveUp::Disk);
+            }
+            Event::Piece { task, nar, piece } => {
+                self.metrics.piece(piece);
+                self.fetches.came(task, &nar);
+                self.input(Input::Piece { task, piece });
+            }
+            Event::Admitted { nar, result: Ok(()) } => {
+                self.fetches.end(&nar, Fetched::Done);
+                self.note(Note::Fetched { nar });
+                self.reach.provide([nar]);
+                self.input(Input::Admitted { nar, result: Ok(()) });
+            }
+            Event::Admitted { nar, result: Err(error) } => {
+                self.trouble(&error);
+                let why = if error.blames_sender() { GaveUp::Damaged } else { GaveUp::Disk };
+                self.input(Input::Admitted { nar, result: Err(why) });
+            }
+            Event::Sent { bytes } => self.metrics.sent(bytes),
         }
     }
 
@@ -464,6 +633,7 @@ impl Driver {
         for effect in self.peer.handle(input, now) {
             self.effect(effect);
         }
+        self.settle();
     }
 
     fn effect(&mut self, effect: Effect) {
@@ -476,15 +646,15 @@ impl Driver {
             }
             Effect::Serve { ticket, serve } => {
                 let (reply, store) = (self.tickets.remove(&ticket), self.store.clone());
-                tokio::task::spawn_blocking(move || {
-                    let answer = look_up(&store, &serve).unwrap_or(Answer::Busy);
+                spawn_blocking(move || {
+                    let answer = kept::look_up(&store, &serve).unwrap_or(Answer::Busy);
                     reply.map(|reply| reply.send(answer))
                 });
             }
             Effect::Keep { task, items } => {
                 let (store, events) = (self.store.clone(), self.sender.clone());
-                tokio::task::spawn_blocking(move || {
-                    let kept = keep(&store, items).map_err(|e| format!("cannot keep what came: {e}"));
+                spawn_blocking(move || {
+                    let kept = kept::keep(&store, items).map_err(|e| format!("cannot keep what came: {e}"));
                     let _ = events.blocking_send(Event::Kept { task, kept });
                 });
             }
@@ -494,6 +664,7 @@ impl Driver {
             }
             Effect::Relay { message, relay } => {
                 let Some((id, source)) = self.held.remove(&message) else { return };
+                self.metrics.heard(relay);
                 let acceptance = match relay {
                     Relay::Accept => MessageAcceptance::Accept,
                     Relay::Ignore => MessageAcceptance::Ignore,
@@ -502,9 +673,25 @@ impl Driver {
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
                 gossip.report_message_validation_result(&id, &source, acceptance);
             }
+            Effect::Fetch { task, node, nar, size, piece, zstd } => {
+                let request = RangeRequest { nar, size, piece, zstd };
+                self.fetch_piece(task, node, request);
+            }
+            Effect::Cancel { task } => self.fetches.cancel(task),
+            Effect::Admit { nar } => {
+                let Some(file) = self.fetches.file(&nar) else { return };
+                let (store, events) = (self.store.clone(), self.sender.clone());
+                spawn_blocking(move || {
+                    let result = blobs::admit(&store, &file);
+                    let _ = events.blocking_send(Event::Admitted { nar, result });
+                });
+            }
+            Effect::Search { nar } => self.search(nar),
+            Effect::GiveUp { nar, why } => self.gave_up(nar, why),
             Effect::Disconnect { node, why } => {
                 let Some(peer) = node_id::peer(&node) else { return };
-                (self.note)(Note::Banished { node: peer.to_string(), why });
+                self.metrics.banished(why);
+                self.note(Note::Banished { node: peer.to_string(), why });
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
         }
@@ -515,7 +702,7 @@ impl Driver {
         let Some(peer) = node_id::peer(&node) else { return };
         tokio::spawn(async move {
             let exchange = async {
-                let mut stream = streams.open_stream(peer, net::FEED).await.map_err(io::Error::other)?;
+                let mut stream = streams.open_stream(peer, net::QUERY).await.map_err(io::Error::other)?;
                 frame::write(&mut stream, &request.to_bytes()).await?;
                 let bytes = frame::read(&mut stream, limits::ANSWER_BYTES).await?;
                 Answer::from_bytes(&bytes).map_err(io::Error::other)
@@ -526,14 +713,51 @@ impl Driver {
         });
     }
 
+    fn fetch(&mut self, nar: NarHash, size: u64, reply: oneshot::Sender<watch::Receiver<Fetched>>) {
+        if let Some(watch) = self.fetches.watch(&nar) {
+            let _ = reply.send(watch);
+            return;
+        }
+        let _ = reply.send(self.fetches.begin(nar, pieces(size)));
+        if self.store.contains(&nar) {
+            return self.fetches.end(&nar, Fetched::Done);
+        }
+        let (store, events) = (self.store.clone(), self.sender.clone());
+        spawn_blocking(move || {
+            let open = Open::new(&store, &nar, size).map_err(|e| e.to_string());
+            let _ = events.blocking_send(Event::Opened { nar, size, open });
+        });
+    }
+
+    fn fetch_piece(&mut self, task: u64, node: NodeId, request: RangeRequest) {
+        let (Some(peer), Some(file)) = (node_id::peer(&node), self.fetches.file(&request.nar)) else {
+            return;
+        };
+        let (streams, events) = (self.streams.clone(), self.sender.clone());
+        let fetching = tokio::spawn(async move {
+            let piece = blobs::fetch(streams, peer, request, file).await;
+            let _ = events.send(Event::Piece { task, nar: request.nar, piece }).await;
+        });
+        self.fetches.coming(task, fetching.abort_handle());
+    }
+
+    fn gave_up(&mut self, nar: NarHash, why: GaveUp) {
+        self.metrics.gave_up(why);
+        self.fetches.end(&nar, Fetched::Failed { why });
+        self.note(Note::NotFetched { nar, why });
+    }
+
+    /// Tells those who wait, if all that was to be had is here.
+    fn settle(&mut self) {
+        if !self.settlers.is_empty() && self.dials.tried() && self.peer.settled(self.now()) {
+            self.settlers.drain(..).for_each(|settler| _ = settler.send(()));
+        }
+    }
+
     /// Looks whether the owner, or another process, has changed anything.
     fn look(&mut self) {
         if self.roster.is_new() {
-            match follow(&self.roster.file, self.own) {
-                Ok(attesters) => self.input(Input::Follow { attesters }),
-                // The old one goes on.
-                Err(error) => self.trouble(&error),
-            }
+            self.follow();
         }
         if self.peers.is_new()
             && let Err(error) = self.read_peers()
@@ -541,49 +765,66 @@ impl Driver {
             self.trouble(&error);
         }
         for attester in self.store.touched() {
-            match grown(&self.store, &self.peer, &attester) {
+            let before = self.peer.head(&attester).map_or(0, |head| head.len);
+            match kept::grown(&self.store, &self.peer, &attester) {
                 Ok(Some((items, head))) => self.input(Input::Made { items, heads: vec![head] }),
                 Ok(None) => {}
                 Err(error) => self.trouble(&error),
             }
+            // A key that ends names the one that goes on.
+            let ended = || self.store.bearing(&attester).is_ok_and(|bearing| !bearing.is_empty());
+            if self.peer.followed().contains(&attester) && ended() {
+                self.follow();
+            }
+            if Some(attester) == self.own
+                && let Err(error) = self.provide_own(before)
+            {
+                self.trouble(&error);
+            }
         }
-        self.dial();
+        for nar in self.fetches.unwatched() {
+            self.input(Input::Unwant { nar });
+            self.fetches.end(&nar, Fetched::Failed { why: GaveUp::Nowhere });
+        }
+        let connected = self.connected.keys().copied().collect();
+        for options in self.dials.due(&connected) {
+            // It is tried again, whatever comes of it.
+            let _ = self.swarm.dial(options);
+        }
+        self.announce();
+        self.settle();
+    }
+
+    /// Follows those who are to be followed now.
+    fn follow(&mut self) {
+        match kept::follow(&self.store, &self.roster.file, self.own) {
+            Ok(attesters) if *self.peer.followed() == attesters => {}
+            Ok(attesters) => self.input(Input::Follow { attesters }),
+            // The old ones go on.
+            Err(error) => self.trouble(&error),
+        }
     }
 
     fn read_peers(&mut self) -> Result<(), PeersError> {
-        let listed = self.peers.file.read()?;
-        for (peer, addresses) in listed.peers {
-            let Ok(peer) = peer.parse() else { continue };
-            addresses.into_iter().for_each(|address| self.want(peer, address));
+        let id = self.id();
+        for gone in self.dials.set(&self.peers.file.read()?, &id) {
+            let _ = self.swarm.disconnect_peer_id(gone);
         }
         Ok(())
     }
 
-    fn want(&mut self, peer: PeerId, address: Multiaddr) {
-        if peer == self.id() {
-            return;
-        }
-        let new = || Dial { addresses: Vec::new(), next: Instant::now(), pause: REDIAL };
-        let dial = self.dials.entry(peer).or_insert_with(new);
-        if !dial.addresses.contains(&address) {
-            dial.addresses.push(address);
-            dial.next = Instant::now();
-        }
-    }
-
-    /// Dials those who are wanted and not connected, and whose turn it is.
-    fn dial(&mut self) {
-        let now = Instant::now();
-        for (peer, dial) in &mut self.dials {
-            if self.connected.contains_key(peer) || dial.next > now {
-                continue;
+    /// Tells others which archives are here that this node built, of the last of its statements
+    /// from one on.
+    fn provide_own(&mut self, from: u64) -> Result<(), LookupError> {
+        let Some(own) = self.own else { return Ok(()) };
+        let len = self.peer.head(&own).map_or(0, |head| head.len);
+        let from = from.max(len.saturating_sub(reach::OWN as u64));
+        for signed in self.store.statements(&own, from) {
+            if let Body::Built(built) = &signed?.statement().body {
+                self.reach.provide(built.outputs.values().map(|output| output.nar));
             }
-            dial.next = now + dial.pause;
-            dial.pause = (dial.pause * 2).min(REDIAL_MOST);
-            let options = DialOpts::peer_id(*peer).addresses(dial.addresses.clone()).build();
-            // It is tried again, whatever comes of it.
-            let _ = self.swarm.dial(options);
         }
+        Ok(())
     }
 }
 
@@ -592,88 +833,4 @@ async fn answer(events: mpsc::Sender<Event>, node: NodeId, request: Request) -> 
     let (reply, answer) = oneshot::channel();
     events.send(Event::Asked { node, request, reply }).await.ok()?;
     answer.await.ok()
-}
-
-/// Whose feeds are wanted whole: of everybody in the roster, of those whom they name as their
-/// successors later, and one's own.
-fn follow(roster: &RosterFile, own: Option<AttesterKey>) -> Result<BTreeSet<AttesterKey>, JudgementError> {
-    let roster = roster.read()?;
-    Ok(roster.iter().map(|(_, attester)| attester.key).chain(own).collect())
-}
-
-/// Where a feed ends, and whether its key equivocated.
-fn head(store: &Store, attester: &AttesterKey) -> Result<(FeedHead, bool), LookupError> {
-    let (head, bearing) = (store.head(attester)?, store.bearing(attester)?);
-    let equivocated = bearing.iter().any(|proof| matches!(proof, Evidence::Equivocation(_)));
-    let proofs = ProofsDigest::of(&bearing);
-    Ok((FeedHead { attester: *attester, len: head.len(), last: head.last(), proofs }, equivocated))
-}
-
-/// What the store has of an attester that the peer was not told of.
-fn grown(
-    store: &Store,
-    peer: &Peer,
-    attester: &AttesterKey,
-) -> Result<Option<(Vec<UnverifiedEvidence>, FeedHead)>, LookupError> {
-    let (now, _) = head(store, attester)?;
-    let before = peer.head(attester);
-    if before == Some(&now) {
-        return Ok(None);
-    }
-    let from = before.map_or(0, |head| head.len);
-    let mut items = Vec::new();
-    for signed in store.statements(attester, from).take(TOLD) {
-        items.push(Evidence::Statement(signed?).into());
-    }
-    if before.map(|head| head.proofs).unwrap_or_default() != now.proofs {
-        items.extend(proofs(store, attester)?);
-    }
-    Ok(Some((items, now)))
-}
-
-fn proofs(store: &Store, attester: &AttesterKey) -> Result<Vec<UnverifiedEvidence>, LookupError> {
-    let bearing = store.bearing(attester)?.into_iter();
-    Ok(bearing.filter(|e| !matches!(e, Evidence::Statement(_))).map(UnverifiedEvidence::from).collect())
-}
-
-fn look_up(store: &Store, serve: &Serve) -> Result<Answer, LookupError> {
-    let items = match serve {
-        Serve::Statements { attester, from } => {
-            let mut items = Vec::new();
-            for signed in store.statements(attester, *from).take(limits::ITEMS) {
-                items.push(Evidence::Statement(signed?).into());
-            }
-            items
-        }
-        Serve::Proofs { attester } => proofs(store, attester)?,
-    };
-    let n = fitting(&items, limits::ANSWER_BYTES);
-    Ok(Answer::Items(items.into_iter().take(n).collect()))
-}
-
-/// Verifies and keeps what came from elsewhere.
-fn keep(
-    store: &Store,
-    items: Vec<UnverifiedEvidence>,
-) -> Result<(Vec<Fate>, Vec<FeedHead>), Box<dyn std::error::Error + Send + Sync>> {
-    let about: BTreeSet<AttesterKey> = items.iter().map(UnverifiedEvidence::attester).collect();
-    let verified: Vec<Option<Evidence>> = items.into_iter().map(|item| item.verify().ok()).collect();
-    let mut kept = store.keep(verified.iter().flatten().cloned())?.into_iter();
-    let fate = |evidence: &Option<Evidence>| match evidence {
-        None => Fate::Forged,
-        Some(evidence) => match kept.next() {
-            Some(Kept::New) => Fate::New,
-            Some(Kept::Known) => Fate::Known,
-            Some(Kept::Equivocation(proof)) => Fate::Equivocation(proof),
-            Some(Kept::Refused(FeedError::Gap { place, .. })) => {
-                Fate::Missing { attester: evidence.attester(), place }
-            }
-            Some(Kept::Refused(_)) => Fate::Refused,
-            None => Fate::Failed,
-        },
-    };
-    let fates = verified.iter().map(fate).collect();
-    let heads =
-        about.iter().map(|attester| Ok(head(store, attester)?.0)).collect::<Result<_, LookupError>>()?;
-    Ok((fates, heads))
 }

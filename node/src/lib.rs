@@ -15,6 +15,7 @@
 //! * [`judgement`]: roster, policy and store, brought before the judge.
 //! * [`schedule`]: what is built next; pure.
 //! * [`realise`]: the loop around it.
+//! * [`substitute`]: what others built, once enough of them agree.
 //! * [`run`]: runs what was built, with what its user grants.
 //! * [`config`]: what the owner says.
 //! * [`net`]: libp2p, hardened.
@@ -38,3 +39,4 @@ pub mod realise;
 pub mod run;
 pub mod schedule;
 pub mod source;
+pub mod substitute;

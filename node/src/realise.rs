@@ -1,7 +1,8 @@
 //! Making the outputs of derivations exist: the loop around [`Schedule`].
 //!
 //! ```text
-//! Schedule::take ─▶ task: build (a worker process) or fetch (a thread) ─▶ record, fsync'd ─▶ Schedule::finished
+//! Schedule::take ─▶ task ─┬▶ build (a worker process) or fetch (a thread) ─▶ record, fsync'd ─┬▶ Schedule::finished
+//!                         └▶ substitute: what enough others got, from them ──────────────────┘
 //! ```
 //!
 //! What was recorded is known to the next run even if this one is killed: the worst that a crash
@@ -36,6 +37,7 @@ use crate::{
     build::{self, BuildError, Builder, Limits},
     fetch::{self, FetchError},
     schedule::{Counts, Known, Schedule, ScheduleError, Task},
+    substitute::{SubstituteError, Substitutes},
 };
 
 /// What happens while derivations are realised. Called from several threads.
@@ -55,13 +57,24 @@ pub enum Event<'e> {
         name: &'e Name,
         /// What is executed.
         action: ActionId,
-        /// Whether it fetches instead of building.
+        /// Whether it fetches a file, or what others got, instead of building.
         fetches: bool,
     },
     /// The build goes on.
     Building(build::Progress<'e>),
     /// The fetch goes on.
     Fetching(fetch::Progress),
+    /// What others got comes: so many of so many bytes.
+    Substituting {
+        /// Bytes that are here.
+        done: u64,
+        /// All of them.
+        total: u64,
+    },
+    /// What others got is here, after that time.
+    Substituted(Duration),
+    /// It is not to be had from them: it is executed instead.
+    NotSubstituted(&'e SubstituteError),
     /// It ended well, after that time.
     Ended(Duration),
     /// It failed.
@@ -81,6 +94,9 @@ pub enum RealiseError {
     /// The fetch.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// What others got is not to be had.
+    #[error(transparent)]
+    Substitute(#[from] SubstituteError),
     /// What was fetched or built cannot be stored.
     #[error("cannot store the result")]
     Store(#[source] store::AdmitError),
@@ -122,6 +138,8 @@ pub struct How {
     pub keep_failed: Option<PathBuf>,
     /// How files are fetched.
     pub fetch: fetch::Config,
+    /// What others got, if that may be taken.
+    pub substitutes: Option<Arc<Substitutes>>,
     /// The key under which what is executed is attested; it is not if there is none.
     pub attester: Option<SigningKey>,
 }
@@ -146,6 +164,8 @@ pub struct Realised {
     pub roots: BTreeMap<DerivationId, (ActionId, Outputs)>,
     /// What was executed.
     pub executed: Vec<ActionId>,
+    /// What was had from others.
+    pub substituted: Vec<ActionId>,
     /// What failed.
     pub failed: Vec<Failed>,
 }
@@ -153,18 +173,25 @@ pub struct Realised {
 /// The action and the outputs of a derivation, as far as they are known.
 pub type State = (Option<ActionId>, Option<Outputs>);
 
-/// What the store knows, as a schedule asks.
-struct Knowledge<'s>(&'s Store);
+/// What the store knows, and what enough others agree on, as a schedule asks.
+struct Knowledge<'s> {
+    store: &'s Store,
+    substitutes: Option<&'s Substitutes>,
+}
 
 impl Known for Knowledge<'_> {
     type Error = LookupError;
 
-    fn outputs(&self, action: &ActionId) -> Result<Option<Outputs>, LookupError> {
-        Ok(self.0.realisation(action)?.map(|realisation| realisation.outputs))
+    fn outputs(&self, action: &ActionId, package: &Name) -> Result<Option<Outputs>, LookupError> {
+        match (self.store.realisation(action)?, self.substitutes) {
+            (Some(here), _) => Ok(Some(here.outputs)),
+            (None, Some(substitutes)) => substitutes.accepted(action, package),
+            (None, None) => Ok(None),
+        }
     }
 
     fn has(&self, nar: &NarHash) -> bool {
-        self.0.contains(nar)
+        self.store.contains(nar)
     }
 }
 
@@ -191,8 +218,8 @@ impl Realiser {
         derivations: &BTreeMap<DerivationId, Derivation>,
         roots: &BTreeSet<DerivationId>,
     ) -> Result<BTreeMap<DerivationId, State>, ScheduleError<LookupError>> {
-        let mut schedule = Schedule::new(derivations, roots, false)?;
-        schedule.begin(&Knowledge(self.builder.store()))?;
+        let mut schedule = Schedule::new(derivations, roots, false, self.substitutes())?;
+        schedule.begin(&self.knowledge())?;
         let state = |id| match schedule.state(id) {
             Some((action, outputs)) => (action.map(Action::id), outputs.cloned()),
             None => (None, None),
@@ -210,12 +237,12 @@ impl Realiser {
         derivations: &BTreeMap<DerivationId, Derivation>,
         roots: &BTreeSet<DerivationId>,
     ) -> Result<Realised, ScheduleError<LookupError>> {
-        let store = self.builder.store().clone();
-        let known = Knowledge(&store);
-        let mut schedule = Schedule::new(derivations, roots, self.how.again)?;
+        let known = self.knowledge();
+        let mut schedule = Schedule::new(derivations, roots, self.how.again, self.substitutes())?;
         schedule.begin(&known)?;
         let mut running = JoinSet::new();
-        let mut realised = Realised { roots: BTreeMap::new(), executed: Vec::new(), failed: Vec::new() };
+        let (executed, substituted, failed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut realised = Realised { roots: BTreeMap::new(), executed, substituted, failed };
         loop {
             while running.len() < self.how.jobs && (realised.failed.is_empty() || self.how.keep_going) {
                 let Some(task) = schedule.take() else { break };
@@ -230,9 +257,14 @@ impl Realiser {
             };
             match result {
                 Ok(outputs) => {
-                    realised.executed.push(task.action.id());
+                    let had = match task.substitute {
+                        Some(_) => &mut realised.substituted,
+                        None => &mut realised.executed,
+                    };
+                    had.push(task.action.id());
                     schedule.finished(task.node, outputs, &known)?;
                 }
+                Err(RealiseError::Substitute(_)) => schedule.not_had(task.node, &known)?,
                 Err(error) => realised.failed.push(Failed {
                     derivation: task.derivation,
                     name: derivations[&task.derivation].name().clone(),
@@ -243,7 +275,7 @@ impl Realiser {
         }
         for root in roots {
             if let Some((Some(action), Some(outputs))) = schedule.state(root)
-                && outputs.values().all(|output| store.contains(&output.nar))
+                && outputs.values().all(|output| self.builder.store().contains(&output.nar))
             {
                 realised.roots.insert(*root, (action.id(), outputs.clone()));
             }
@@ -251,7 +283,16 @@ impl Realiser {
         Ok(realised)
     }
 
-    /// Executes a task, and records what it gave unless other outputs are on record: that is for
+    fn knowledge(&self) -> Knowledge<'_> {
+        Knowledge { store: self.builder.store(), substitutes: self.how.substitutes.as_deref() }
+    }
+
+    /// Whether what is not here is to be had from others.
+    fn substitutes(&self) -> bool {
+        self.how.substitutes.as_ref().is_some_and(|substitutes| substitutes.reach_others())
+    }
+
+    /// Executes a task, or has what it gives from others, and records what it gave unless other outputs are on record: that is for
     /// the schedule to notice.
     fn execution(
         &self,
@@ -262,9 +303,21 @@ impl Realiser {
         async move {
             let begun = Instant::now();
             let id = task.derivation;
-            let fetches = matches!(task.action, Action::Fetch(_));
+            let fetches = task.substitute.is_some() || matches!(task.action, Action::Fetch(_));
             let (name, action) = (derivation.name(), task.action.id());
             observer.happened(&id, Event::Began { name, action, fetches });
+            if let (Some(outputs), Some(substitutes)) = (task.substitute.clone(), &how.substitutes) {
+                let progress = |done, total| observer.happened(&id, Event::Substituting { done, total });
+                let had = substitutes.fetch(builder.store(), &outputs, progress).await;
+                observer.happened(
+                    &id,
+                    match &had {
+                        Ok(()) => Event::Substituted(begun.elapsed()),
+                        Err(error) => Event::NotSubstituted(error),
+                    },
+                );
+                return (task, had.map(|()| outputs).map_err(RealiseError::from));
+            }
             let executed = execute(&builder, &how, &task, &derivation, &observer).await;
             let result = executed.and_then(|executed| {
                 let recorded = record(builder.store(), &task, &derivation, &executed, begun.elapsed())?;

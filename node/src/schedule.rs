@@ -1,8 +1,8 @@
 //! Which derivation is built next: pure bookkeeping over a graph, with the store's knowledge passed in.
 //!
 //! ```text
-//! hashes go up:    every dependency's outputs known ─▶ action ─▶ realisation known? ─▶ outputs known
-//! demand goes down: to be executed ─▶ inputs whose bytes are gone are executed first
+//! hashes go up:    every dependency's outputs known ─▶ action ─▶ what it gives is known? ─▶ outputs known
+//! demand goes down: to be executed ─▶ inputs whose bytes are not here are had, or executed, first
 //! ```
 //!
 //! Knowing an output's hash is enough to go on; its bytes are wanted only by what really runs. So a
@@ -24,8 +24,8 @@ use trust::agreement::{self, Difference};
 pub trait Known {
     /// How its look-ups fail.
     type Error;
-    /// What executing the action gave, if that is known.
-    fn outputs(&self, action: &ActionId) -> Result<Option<Outputs>, Self::Error>;
+    /// What executing the action of this package gives, if that is known.
+    fn outputs(&self, action: &ActionId, package: &Name) -> Result<Option<Outputs>, Self::Error>;
     /// Whether an archive is there.
     fn has(&self, nar: &NarHash) -> bool;
 }
@@ -87,15 +87,17 @@ fn nars(outputs: &Outputs) -> BTreeMap<Name, NarHash> {
     outputs.iter().map(|(name, output)| (name.clone(), output.nar)).collect()
 }
 
-/// An action to execute.
+/// An action whose outputs are to be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     /// Its place in the schedule, for [`Schedule::finished`].
     pub node: usize,
     /// The derivation.
     pub derivation: DerivationId,
-    /// What is to be executed.
+    /// What is to be executed, if need be.
     pub action: Action,
+    /// What it gives, if that is known and may be had from others: then its inputs are not here.
+    pub substitute: Option<Outputs>,
 }
 
 /// How far a schedule is.
@@ -124,6 +126,8 @@ struct Node<'d> {
     outputs: Option<Outputs>,
     root: bool,
     demanded: bool,
+    /// Whether what it gives is to be had from others.
+    substitute: bool,
     /// Dependencies that are executed first because their bytes are gone.
     awaiting: usize,
     /// Who awaits this one's bytes.
@@ -138,6 +142,8 @@ pub struct Schedule<'d> {
     ready: VecDeque<usize>,
     /// Execute the roots although their outputs are known.
     again: bool,
+    /// Have from others what is known and not here.
+    substitute: bool,
     demanded: usize,
     done: usize,
     /// Nodes whose action is known.
@@ -146,7 +152,7 @@ pub struct Schedule<'d> {
 
 impl<'d> Schedule<'d> {
     /// Takes the part of `derivations` that `roots` need. With `again`, roots are executed even if
-    /// what they give is known.
+    /// what they give is known. With `substitute`, what is known and not here is to be had from others.
     ///
     /// # Errors
     ///
@@ -155,12 +161,14 @@ impl<'d> Schedule<'d> {
         derivations: &'d BTreeMap<DerivationId, Derivation>,
         roots: &BTreeSet<DerivationId>,
         again: bool,
+        substitute: bool,
     ) -> Result<Self, ScheduleError<E>> {
         let mut schedule = Self {
             nodes: Vec::new(),
             places: BTreeMap::new(),
             ready: VecDeque::new(),
             again,
+            substitute,
             demanded: 0,
             done: 0,
             resolved: 0,
@@ -184,6 +192,7 @@ impl<'d> Schedule<'d> {
                 outputs: None,
                 root: roots.contains(&id),
                 demanded: false,
+                substitute: false,
                 awaiting: 0,
                 awaited_by: Vec::new(),
                 done: false,
@@ -236,7 +245,7 @@ impl<'d> Schedule<'d> {
                 Some(node.outputs.as_ref()?.get(name)?.nar)
             });
             let Ok(action) = action else { unreachable!("all dependencies are known") };
-            let outputs = known.outputs(&action.id()).map_err(ScheduleError::Known)?;
+            let outputs = known.outputs(&action.id(), derivation.name()).map_err(ScheduleError::Known)?;
             let node = &mut self.nodes[place];
             node.action = Some(action);
             self.resolved += 1;
@@ -277,9 +286,11 @@ impl<'d> Schedule<'d> {
                 continue;
             }
             self.demanded += 1;
-            let derivation = self.nodes[place].derivation;
+            let node = &mut self.nodes[place];
+            node.substitute = self.substitute && node.outputs.is_some() && !(node.root && self.again);
+            let (derivation, substitute) = (node.derivation, node.substitute);
             let mut missing = BTreeSet::new();
-            if let Kind::Build(build) = derivation.kind() {
+            if let (false, Kind::Build(build)) = (substitute, derivation.kind()) {
                 for input in build.inputs.values() {
                     match input {
                         Input::Nar(nar) if !known.has(nar) => {
@@ -310,12 +321,25 @@ impl<'d> Schedule<'d> {
         Ok(())
     }
 
-    /// The next action to execute, if one is ready.
+    /// The next task, if one is ready.
     pub fn take(&mut self) -> Option<Task> {
         let node = self.ready.pop_front()?;
-        let Node { id, action, .. } = &self.nodes[node];
-        let action = action.clone()?;
-        Some(Task { node, derivation: *id, action })
+        let Node { id, action, outputs, substitute, .. } = &self.nodes[node];
+        let (action, outputs) = (action.clone()?, outputs.clone());
+        Some(Task { node, derivation: *id, action, substitute: outputs.filter(|_| *substitute) })
+    }
+
+    /// What an action gives is not to be had from others, now or any more: it is to be executed.
+    ///
+    /// # Errors
+    ///
+    /// [`ScheduleError::Source`].
+    pub fn not_had<K: Known>(&mut self, place: usize, known: &K) -> Result<(), ScheduleError<K::Error>> {
+        // Nor is anything else asked for: whoever could be asked is gone, or has nothing.
+        self.substitute = false;
+        self.nodes[place].demanded = false;
+        self.demanded -= 1;
+        self.demand(place, known)
     }
 
     /// An action was executed.
@@ -427,7 +451,7 @@ mod tests {
 
     impl Known for World {
         type Error = Infallible;
-        fn outputs(&self, action: &ActionId) -> Result<Option<Outputs>, Infallible> {
+        fn outputs(&self, action: &ActionId, _: &Name) -> Result<Option<Outputs>, Infallible> {
             Ok(self.realised.borrow().get(action).cloned())
         }
         fn has(&self, nar: &NarHash) -> bool {
@@ -447,7 +471,7 @@ mod tests {
         root: DerivationId,
     ) -> Vec<String> {
         let roots = BTreeSet::from([root]);
-        let mut schedule = Schedule::new::<Infallible>(derivations, &roots, false).unwrap();
+        let mut schedule = Schedule::new::<Infallible>(derivations, &roots, false, false).unwrap();
         schedule.begin(world).unwrap();
         let mut executed = Vec::new();
         while let Some(task) = schedule.take() {
@@ -527,7 +551,7 @@ mod tests {
         let d = derivation("d", &[c.id()], "");
         let all = graph(&[&a, &b, &c, &d]);
         let roots = BTreeSet::from([d.id()]);
-        let mut schedule = Schedule::new::<Infallible>(&all, &roots, false).unwrap();
+        let mut schedule = Schedule::new::<Infallible>(&all, &roots, false, false).unwrap();
         schedule.begin(&world).unwrap();
         let said = |schedule: &Schedule<'_>| {
             let Counts { needed, done, undecided, next } = schedule.counts();
@@ -558,7 +582,7 @@ mod tests {
         let all = graph(&[&a]);
         run(&world, &all, a.id());
         let roots = BTreeSet::from([a.id()]);
-        let mut schedule = Schedule::new::<Infallible>(&all, &roots, true).unwrap();
+        let mut schedule = Schedule::new::<Infallible>(&all, &roots, true, false).unwrap();
         schedule.begin(&world).unwrap();
         let task = schedule.take().unwrap();
         let other = Output { nar: NarHash::of(b"other"), size: 1 };
@@ -566,12 +590,51 @@ mod tests {
         assert!(matches!(error, Err(ScheduleError::NotDeterministic { .. })));
     }
 
+    /// What is known is had from others without what it is made of; if it is not to be had, it is
+    /// made of what it needs, as if nobody had said that it could be.
+    #[test]
+    fn what_others_have_is_not_executed() {
+        for had in [true, false] {
+            let world = World::default();
+            let a = derivation("a", &[], "");
+            let b = derivation("b", &[a.id()], "");
+            let c = derivation("c", &[b.id()], "");
+            let all = graph(&[&a, &b, &c]);
+            run(&world, &all, b.id());
+            world.bytes.borrow_mut().clear();
+            let roots = BTreeSet::from([c.id()]);
+            let mut schedule = Schedule::new::<Infallible>(&all, &roots, false, true).unwrap();
+            schedule.begin(&world).unwrap();
+            let mut tasks = Vec::new();
+            while let Some(task) = schedule.take() {
+                let name = all[&task.derivation].name().to_string();
+                tasks.push((name.clone(), task.substitute.is_some()));
+                match task.substitute {
+                    Some(_) if !had => schedule.not_had(task.node, &world).unwrap(),
+                    substitute => {
+                        let known = world.realised.borrow().get(&task.action.id()).cloned();
+                        let new = Output { nar: NarHash::of(name.as_bytes()), size: 1 };
+                        let outputs = substitute.or(known).unwrap_or([(Name::out(), new)].into());
+                        world.bytes.borrow_mut().extend(outputs.values().map(|output| output.nar));
+                        schedule.finished(task.node, outputs, &world).unwrap();
+                    }
+                }
+            }
+            let expected: &[(&str, bool)] = match had {
+                true => &[("b", true), ("c", false)],
+                false => &[("b", true), ("a", false), ("b", false), ("c", false)],
+            };
+            let tasks: Vec<_> = tasks.iter().map(|(name, substitute)| (&**name, *substitute)).collect();
+            assert_eq!(tasks, expected);
+        }
+    }
+
     #[test]
     fn graphs_that_do_not_hold_together() {
         let a = derivation("a", &[], "");
         let b = derivation("b", &[a.id()], "");
         let roots = BTreeSet::from([b.id()]);
-        let error = Schedule::new::<Infallible>(&graph(&[&b]), &roots, false).err();
+        let error = Schedule::new::<Infallible>(&graph(&[&b]), &roots, false, false).err();
         assert!(matches!(error, Some(ScheduleError::Dangling { .. })));
     }
 }

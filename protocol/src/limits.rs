@@ -47,8 +47,26 @@ pub const EVIDENCE_BYTES: u64 = 1 << 30;
 /// Latest time of a statement, in seconds since 1970: the end of the year 9999, so that any time can be shown.
 pub const LATEST_TIME: u64 = 253_402_300_799;
 
-/// Longest request of a node, in bytes.
-pub const REQUEST_BYTES: usize = 256;
+/// Longest request of a node, in bytes: a question about [`NARS`] archives fits.
+pub const REQUEST_BYTES: usize = 9 << 10;
+
+/// Archives in one question.
+pub const NARS: usize = 256;
+
+/// Bytes of a group of an archive, which is proven as one: as small as hashing them costs no more
+/// than hashing the whole.
+pub const GROUP_BYTES: u64 = 16 << 10;
+
+/// Bytes of a piece of an archive, which is sent as one: what a liar can waste, and what is asked of
+/// somebody else if it does not come.
+pub const PIECE_BYTES: u64 = 1 << 20;
+
+/// Longest body of a piece, in bytes, compressed or not: its 64 groups, the 63 nodes of the tree
+/// between them, and at most 44 above, with 64 bytes each.
+pub const PIECE_BODY_BYTES: u64 = PIECE_BYTES + (16 << 10);
+
+/// Longest request for a piece, and longest answer before the piece, in bytes.
+pub const RANGE_BYTES: usize = 64;
 
 /// Longest answer of a node, in bytes: an equivocation of two longest statements fits.
 pub const ANSWER_BYTES: usize = 1 << 20;

@@ -1,12 +1,14 @@
-//! Messages (SPEC §17): what nodes say to each other about feeds.
+//! Messages (SPEC §17, §18): what nodes say to each other about feeds and archives.
 //!
 //! ```text
-//! Request ─▶ Answer       one of each on a stream of `/assize/feed/1`
-//! Gossip                  on the topic `/assize/feed/1`, to whoever listens
+//! Request ─▶ Answer           one of each on a stream of `/assize/query/1`
+//! RangeRequest ─▶ RangeAnswer  on a stream of `/assize/blob/1`, and behind it the range
+//! Gossip                      on the topic `/assize/feed/1`, to whoever listens
 //! ```
 //!
 //! Nothing here is signed or believed. What comes in messages proves itself (statements,
-//! revocations, equivocations), or is a hint that costs an exchange if it is wrong (heads).
+//! revocations, equivocations, ranges), or is a hint that costs an exchange if it is wrong (heads,
+//! who has what).
 
 use minicbor::{
     Decode, Decoder, Encode, Encoder,
@@ -17,12 +19,18 @@ use minicbor::{
 use crate::{
     encode::{self, DecodeError, elements, list, refuse},
     evidence::{Evidence, UnverifiedEvidence},
-    id::StatementId,
+    id::{NarHash, StatementId},
     key::AttesterKey,
     limits,
 };
 
-/// The name of the stream protocol, and of the topic.
+/// The stream protocol of questions.
+pub const QUERY: &str = "/assize/query/1";
+
+/// The stream protocol of ranges.
+pub const BLOB: &str = "/assize/blob/1";
+
+/// The topic of gossip.
 pub const FEED: &str = "/assize/feed/1";
 
 /// What a node asks another.
@@ -45,6 +53,11 @@ pub enum Request {
         /// Whose.
         attester: AttesterKey,
     },
+    /// Which of these archives do you have?
+    Have {
+        /// Which: in order, at least one, at most [`limits::NARS`].
+        nars: Vec<NarHash>,
+    },
 }
 
 /// What a node answers.
@@ -60,6 +73,8 @@ pub enum Answer {
     /// Statements in the order of their places, without a gap, as many as fit; or proofs. At most
     /// [`limits::ITEMS`]; empty if there are none.
     Items(Vec<UnverifiedEvidence>),
+    /// Archives that are there, in order, of those that were asked for.
+    Have(Vec<NarHash>),
     /// Not now: ask somebody else, or later.
     Busy,
 }
@@ -85,6 +100,79 @@ pub struct ProofsDigest([u8; 32]);
 /// [`limits::ITEMS`], in [`limits::GOSSIP_BYTES`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gossip(pub Vec<UnverifiedEvidence>);
+
+/// What a node asks for on a stream of [`BLOB`]: a part of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RangeRequest {
+    /// Which archive.
+    pub nar: NarHash,
+    /// Its bytes. If it has another number, nothing of it can be proven.
+    pub size: u64,
+    /// The number of the piece: the bytes from so many [`limits::PIECE_BYTES`] on, that many, or up
+    /// to the archive's end.
+    pub piece: u64,
+    /// Whether it may come compressed.
+    pub zstd: bool,
+}
+
+/// What is answered there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RangeAnswer {
+    /// The range follows, with what proves it.
+    Piece {
+        /// Whether it is compressed.
+        zstd: bool,
+        /// How many bytes follow, at most [`limits::PIECE_BODY_BYTES`].
+        len: u64,
+    },
+    /// It is not there.
+    Absent,
+    /// Not now: ask somebody else, or later.
+    Busy,
+}
+
+/// How many pieces an archive of `size` bytes has.
+pub fn pieces(size: u64) -> u64 {
+    size.div_ceil(limits::PIECE_BYTES)
+}
+
+impl RangeRequest {
+    /// Its canonical encoding.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode::to_bytes(self)
+    }
+
+    /// Reads one of at most [`limits::RANGE_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        encode::from_bytes(bytes, limits::RANGE_BYTES)
+    }
+
+    /// The bytes that are asked for.
+    pub fn bytes(&self) -> std::ops::Range<u64> {
+        let start = self.piece.saturating_mul(limits::PIECE_BYTES);
+        start..start.saturating_add(limits::PIECE_BYTES).min(self.size)
+    }
+}
+
+impl RangeAnswer {
+    /// Its canonical encoding.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode::to_bytes(self)
+    }
+
+    /// Reads one of at most [`limits::RANGE_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        encode::from_bytes(bytes, limits::RANGE_BYTES)
+    }
+}
 
 impl ProofsDigest {
     /// The digest of these proofs, in any order. Statements are no proofs, and are passed over.
@@ -170,7 +258,20 @@ const HEADS: &str = "heads";
 const STATEMENTS: &str = "statements";
 const PROOFS: &str = "proofs";
 const ITEMS: &str = "items";
+const HAVE: &str = "have";
+const PIECE: &str = "piece";
+const ABSENT: &str = "absent";
 const BUSY: &str = "busy";
+
+/// Archives, in order, each once.
+fn nars(d: &mut Decoder<'_>) -> Result<Vec<NarHash>, Malformed> {
+    let at = d.position();
+    let nars: Vec<NarHash> = list::decode(d, limits::NARS)?;
+    match nars.is_sorted_by(|a, b| a < b) {
+        true => Ok(nars),
+        false => Err(refuse(at, "archives are not in the order of their hashes")),
+    }
+}
 
 impl Encode<()> for Request {
     fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut ()) -> Result<(), WriteFailed<W::Error>> {
@@ -180,6 +281,10 @@ impl Encode<()> for Request {
                 e.array(3)?.str(STATEMENTS)?.encode(attester)?.u64(*from)?.ok()
             }
             Self::Proofs { attester } => e.array(2)?.str(PROOFS)?.encode(attester)?.ok(),
+            Self::Have { nars } => {
+                e.array(2)?.str(HAVE)?;
+                list::encode(e, nars.iter())
+            }
         }
     }
 }
@@ -201,6 +306,14 @@ impl<'b> Decode<'b, ()> for Request {
                 elements(at, len, 2)?;
                 Ok(Self::Proofs { attester: d.decode()? })
             }
+            HAVE => {
+                elements(at, len, 2)?;
+                let nars = nars(d)?;
+                if nars.is_empty() {
+                    return Err(refuse(at, "a question about nothing"));
+                }
+                Ok(Self::Have { nars })
+            }
             other => Err(refuse(at, format!("unknown request `{other}`"))),
         }
     }
@@ -217,6 +330,10 @@ impl Encode<()> for Answer {
             Self::Items(items) => {
                 e.array(2)?.str(ITEMS)?;
                 list::encode(e, items.iter())
+            }
+            Self::Have(nars) => {
+                e.array(2)?.str(HAVE)?;
+                list::encode(e, nars.iter())
             }
             Self::Busy => e.array(1)?.str(BUSY)?.ok(),
         }
@@ -240,10 +357,68 @@ impl<'b> Decode<'b, ()> for Answer {
                 elements(at, len, 2)?;
                 Ok(Self::Items(list::decode(d, limits::ITEMS)?))
             }
+            HAVE => {
+                elements(at, len, 2)?;
+                Ok(Self::Have(nars(d)?))
+            }
             BUSY => {
                 elements(at, len, 1)?;
                 Ok(Self::Busy)
             }
+            other => Err(refuse(at, format!("unknown answer `{other}`"))),
+        }
+    }
+}
+
+impl Encode<()> for RangeRequest {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut ()) -> Result<(), WriteFailed<W::Error>> {
+        let Self { nar, size, piece, zstd } = self;
+        e.array(5)?.str(PIECE)?.encode(nar)?.u64(*size)?.u64(*piece)?.bool(*zstd)?.ok()
+    }
+}
+
+impl<'b> Decode<'b, ()> for RangeRequest {
+    fn decode(d: &mut Decoder<'b>, _: &mut ()) -> Result<Self, Malformed> {
+        let at = d.position();
+        let len = d.array()?;
+        match d.str()? {
+            PIECE => elements(at, len, 5)?,
+            other => return Err(refuse(at, format!("unknown request `{other}`"))),
+        }
+        let (nar, size, piece) = (d.decode()?, d.u64()?, d.u64()?);
+        if piece >= pieces(size) {
+            return Err(refuse(at, format!("piece {piece} of {size} bytes, which have {}", pieces(size))));
+        }
+        Ok(Self { nar, size, piece, zstd: d.bool()? })
+    }
+}
+
+impl Encode<()> for RangeAnswer {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut ()) -> Result<(), WriteFailed<W::Error>> {
+        match self {
+            Self::Piece { zstd, len } => e.array(3)?.str(PIECE)?.bool(*zstd)?.u64(*len)?.ok(),
+            Self::Absent => e.array(1)?.str(ABSENT)?.ok(),
+            Self::Busy => e.array(1)?.str(BUSY)?.ok(),
+        }
+    }
+}
+
+impl<'b> Decode<'b, ()> for RangeAnswer {
+    fn decode(d: &mut Decoder<'b>, _: &mut ()) -> Result<Self, Malformed> {
+        let at = d.position();
+        let len = d.array()?;
+        match d.str()? {
+            PIECE => {
+                elements(at, len, 3)?;
+                let (zstd, len) = (d.bool()?, d.u64()?);
+                if len > limits::PIECE_BODY_BYTES {
+                    let limit = limits::PIECE_BODY_BYTES;
+                    return Err(refuse(at, format!("{len} bytes follow, but at most {limit} are allowed")));
+                }
+                Ok(Self::Piece { zstd, len })
+            }
+            ABSENT => elements(at, len, 1).map(|()| Self::Absent),
+            BUSY => elements(at, len, 1).map(|()| Self::Busy),
             other => Err(refuse(at, format!("unknown answer `{other}`"))),
         }
     }
@@ -291,6 +466,10 @@ mod tests {
         Revocation::sign(&SigningKey::from_bytes(&[n; 32]), since)
     }
 
+    fn nar(n: u8) -> NarHash {
+        NarHash::from_bytes([n; 32])
+    }
+
     fn head(n: u8) -> FeedHead {
         let attester = AttesterKey::from_bytes([n; 32]);
         FeedHead { attester, len: 7, last: StatementId::from_bytes([1; 32]), proofs: ProofsDigest::default() }
@@ -304,6 +483,7 @@ mod tests {
             Request::Heads { after: Some(attester) },
             Request::Statements { attester, from: u64::MAX },
             Request::Proofs { attester },
+            Request::Have { nars: vec![nar(1), nar(2)] },
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()).unwrap(), request);
         }
@@ -312,9 +492,17 @@ mod tests {
             Answer::Heads { heads: vec![head(1), head(2)], more: true },
             Answer::Items(vec![item.clone()]),
             Answer::Items(vec![]),
+            Answer::Have(vec![]),
+            Answer::Have(vec![nar(1), nar(2)]),
             Answer::Busy,
         ] {
             assert_eq!(Answer::from_bytes(&answer.to_bytes()).unwrap(), answer);
+        }
+        let range = RangeRequest { nar: nar(1), size: u64::MAX, piece: pieces(u64::MAX) - 1, zstd: true };
+        assert_eq!(RangeRequest::from_bytes(&range.to_bytes()).unwrap(), range);
+        let (zstd, len) = (true, limits::PIECE_BODY_BYTES);
+        for answer in [RangeAnswer::Piece { zstd, len }, RangeAnswer::Absent, RangeAnswer::Busy] {
+            assert_eq!(RangeAnswer::from_bytes(&answer.to_bytes()).unwrap(), answer);
         }
         let gossip = Gossip(vec![item]);
         assert_eq!(Gossip::from_bytes(&gossip.to_bytes()).unwrap(), gossip);
@@ -327,6 +515,27 @@ mod tests {
         assert!(heads(vec![head(1), head(1)]).is_err(), "twice");
         assert!(heads((0..=limits::HEADS as u32).map(|_| head(1)).collect()).is_err(), "too many");
         assert!(Gossip::from_bytes(&Gossip(vec![]).to_bytes()).is_err(), "about nothing");
+        let have = |nars| Request::from_bytes(&Request::Have { nars }.to_bytes());
+        assert!(have(vec![]).is_err() && have(vec![nar(2), nar(1)]).is_err());
+        assert!(Answer::from_bytes(&Answer::Have(vec![nar(1), nar(1)]).to_bytes()).is_err(), "twice");
+        let range = |size, piece| {
+            RangeRequest::from_bytes(&RangeRequest { nar: nar(1), size, piece, zstd: false }.to_bytes())
+        };
+        assert!(range(1, 0).is_ok() && range(1, 1).is_err() && range(0, 0).is_err());
+        assert!(range(limits::PIECE_BYTES, 1).is_err() && range(limits::PIECE_BYTES + 1, 1).is_ok());
+        let piece = RangeAnswer::Piece { zstd: false, len: limits::PIECE_BODY_BYTES + 1 };
+        assert!(RangeAnswer::from_bytes(&piece.to_bytes()).is_err());
+    }
+
+    #[test]
+    fn ranges() {
+        let range = |size, piece| RangeRequest { nar: nar(1), size, piece, zstd: false }.bytes();
+        let whole = limits::PIECE_BYTES;
+        assert_eq!(
+            (range(5, 0), range(whole + 5, 0), range(whole + 5, 1)),
+            (0..5, 0..whole, whole..whole + 5)
+        );
+        assert_eq!(range(u64::MAX, pieces(u64::MAX) - 1).end, u64::MAX);
     }
 
     /// The largest of everything fits into its message.
@@ -343,6 +552,11 @@ mod tests {
         const { assert!(2 * limits::STATEMENT_BYTES + 512 <= limits::ANSWER_BYTES, "an equivocation fits") };
         let longest = Request::Statements { attester: AttesterKey::from_bytes([9; 32]), from: u64::MAX };
         assert!(longest.to_bytes().len() <= limits::REQUEST_BYTES);
+        let most = (0..limits::NARS as u32).map(|n| NarHash::of(&n.to_le_bytes()));
+        let most = Request::Have { nars: most.collect() };
+        assert!(most.to_bytes().len() <= limits::REQUEST_BYTES);
+        let longest = RangeRequest { nar: nar(1), size: u64::MAX, piece: u64::MAX - 1, zstd: true };
+        assert!(longest.to_bytes().len() <= limits::RANGE_BYTES);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::{
     error::Error,
     fs::{File, OpenOptions},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -35,9 +34,6 @@ use crate::{
 
 /// Realisations that are asked for at once.
 const BATCH: usize = 256;
-
-/// Longest path of a socket, with its end, where the operating system has room for it.
-const SOCKET_PATH_BYTES: usize = 108;
 
 /// Why the process that has the store open did not do what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -185,8 +181,7 @@ impl Door {
         let present =
             options.read(true).write(true).create(true).truncate(false).open(home.clients()).ok()?;
         present.lock_shared().ok()?;
-        let (path, _dir) = reachable(&home.socket())?;
-        let stream = UnixStream::connect(path).ok()?;
+        let stream = crate::socket::connect(&home.socket()).ok()?;
         let hello = wire::frame(&Hello { version: VERSION })?;
         // If it refuses everybody, it has answered already, and does not listen.
         let _ = wire::send(&stream, &hello);
@@ -218,18 +213,6 @@ impl Door {
             Err(FrameError::Malformed(_)) => Err(ServedError::Nonsense.into()),
         }
     }
-}
-
-/// A path by which a socket can be bound or reached, however long its own is: below the directory,
-/// which has to stay open meanwhile.
-pub(crate) fn reachable(socket: &Path) -> Option<(PathBuf, Option<File>)> {
-    use std::os::fd::AsRawFd as _;
-    if socket.as_os_str().len() < SOCKET_PATH_BYTES {
-        return Some((socket.to_owned(), None));
-    }
-    let dir = File::open(socket.parent()?).ok()?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(socket.file_name()?);
-    Some((path, Some(dir)))
 }
 
 pub(crate) struct Client {

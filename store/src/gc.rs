@@ -28,6 +28,9 @@ const GRACE: Duration = Duration::from_secs(24 * 3600);
 /// it again can take minutes.
 const MODULE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How long pieces of an archive may lie, if [`GcOptions::older_than`] does not say.
+const PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// What to sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcOptions {
@@ -50,7 +53,7 @@ pub struct GcReport {
     pub logs: Area,
     /// Compiled modules that were not used.
     pub modules: Area,
-    /// Left in `tmp/`.
+    /// Left in `tmp/`, and pieces of archives that nobody went on to fetch.
     pub temp: Area,
     /// Archives that stay.
     pub kept: Area,
@@ -161,6 +164,12 @@ impl Store {
         report.temp = sweep_files(&self.home.tmp, options.dry_run, |_, metadata| {
             is_older(start, last_use(metadata), GRACE)
         })?;
+        let age = options.older_than.unwrap_or(PARTIAL_AGE);
+        let partial = sweep_files(&self.home.partial, options.dry_run, |_, metadata| {
+            is_older(start, last_use(metadata), age)
+        })?;
+        report.temp.files += partial.files;
+        report.temp.bytes += partial.bytes;
         Ok(report)
     }
 

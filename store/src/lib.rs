@@ -4,6 +4,7 @@
 //! admit ──▶ nars.rs      cas/ab/cdef….nar     truth about bytes: named by their hash, never changed
 //! record ─▶ journal.rs   journal/00000001.log truth about facts: appended, checksummed, synced
 //!             └─▶ index.rs   index/            where each fact lies: a cache in sled, rebuilt at will
+//! partial.rs pieces ──▶ nars.rs                archives that are on their way
 //! pack.rs   directory ──▶ archive              unpack.rs   archive ──▶ directory
 //! gc.rs, verify.rs, bundle.rs, usage.rs        sweeping, checking, carrying elsewhere, counting
 //! open.rs                                      one owner at a time; repairs what a crash left
@@ -36,9 +37,11 @@ mod map;
 mod nars;
 mod open;
 mod pack;
+mod partial;
 #[cfg(test)]
 mod power;
 mod serve;
+pub mod socket;
 mod unpack;
 mod usage;
 mod verify;
@@ -67,6 +70,7 @@ pub use self::{
     nars::{AdmitError, Admitted, Archive, ArchiveError, GetError},
     open::{Notice, OpenError, Rebuilt},
     pack::{HashingWriter, PackError, PackStats, pack},
+    partial::{PARTIAL_BYTES, Partial},
     serve::{Busy, CLIENTS, ServeError, Service},
     unpack::{UnpackError, UnpackStats, unpack},
     usage::Usage,
@@ -95,6 +99,7 @@ pub(crate) struct Home {
     pub(crate) logs: PathBuf,
     pub(crate) modules: PathBuf,
     pub(crate) tmp: PathBuf,
+    pub(crate) partial: PathBuf,
     pub(crate) quarantine: PathBuf,
 }
 
@@ -109,6 +114,7 @@ impl Home {
             logs: at("logs"),
             modules: at("modules"),
             tmp: at("tmp"),
+            partial: at("partial"),
             quarantine: at("quarantine"),
         }
     }

@@ -13,14 +13,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, Permissions},
     io::{self, BufReader, ErrorKind},
     net::Shutdown,
-    os::unix::{
-        fs::PermissionsExt as _,
-        net::{UnixListener, UnixStream},
-    },
-    path::Path,
+    os::unix::net::{UnixListener, UnixStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -36,9 +31,10 @@ use crate::{
     AppendError, DiskError, IndexError, KeepError, Kept, LookupError, Notice, OpenError, RecordError,
     RecordReadError, Store, VerifyReport,
     books::{Books, Here},
-    client::{Fault, Remote, Unwelcome, reachable},
+    client::{Fault, Remote, Unwelcome},
     disk::Doing as _,
     fact::Fact,
+    socket::{self, SocketName},
     wire::{self, Answer, FRAME_BYTES, FULL_BYTES, Greeting, Hello, ITEMS, Part, Payload, Request, VERSION},
 };
 
@@ -76,6 +72,7 @@ pub enum ServeError {
 /// worked on are answered or, if they take longer, done without an answer.
 pub struct Service {
     store: Arc<Store>,
+    name: Option<SocketName>,
     /// Closed to end accepting.
     wake: Option<UnixStream>,
     accepting: Option<JoinHandle<Vec<JoinHandle<()>>>>,
@@ -208,36 +205,23 @@ impl Store {
 
     fn start(self: &Arc<Self>) -> Result<Service, ServeError> {
         let socket = self.home.socket();
-        // Nobody reaches it before it has its mode and its name: `tmp/` is closed to others. What
-        // had the name was of a process that is dead, since we have the lock.
-        let dir = self.temp_dir().doing("create a directory in", &self.home.tmp)?;
-        let bound = dir.path().join("socket");
-        let listener = bind(&bound).doing("create the socket", &bound)?;
-        fs::set_permissions(&bound, Permissions::from_mode(0o600)).doing("protect", &bound)?;
+        // What had the name was of a process that is dead, since we have the lock.
+        let (listener, name) = socket::listen(&socket)?;
         let (wake, asleep) = UnixStream::pair().doing("create a socket beside", &socket)?;
-        fs::rename(&bound, &socket).doing("rename to", &socket)?;
         let store = self.clone();
         let accepting = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || accept(&store, &listener, &asleep))
             .doing("start a thread for", &socket)?;
-        Ok(Service { store: self.clone(), wake: Some(wake), accepting: Some(accepting) })
+        Ok(Service { store: self.clone(), name: Some(name), wake: Some(wake), accepting: Some(accepting) })
     }
-}
-
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    let (path, _dir) = reachable(path).ok_or(ErrorKind::InvalidFilename)?;
-    let listener = UnixListener::bind(path)?;
-    // A client may be gone before it is accepted.
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         let Books::Here(here) = &self.store.books else { return };
-        // First, so that nobody comes any more. If it cannot be removed, it answers nobody.
-        let _ = fs::remove_file(self.store.home.socket());
+        // First, so that nobody comes any more.
+        drop(self.name.take());
         drop(self.wake.take());
         let threads = self.accepting.take().and_then(|accepting| accepting.join().ok()).unwrap_or_default();
         let mut state = here.clients.lock();
@@ -550,6 +534,16 @@ mod tests {
 
     use super::*;
 
+    /// Tries for a minute.
+    #[track_caller]
+    fn until(condition: impl Fn() -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !condition() {
+            assert!(Instant::now() < end, "not within a minute");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// Who comes while a sweep runs waits for its end, and is told that it waits.
     #[test]
     fn nobody_is_let_in_while_a_sweep_runs() {
@@ -566,19 +560,19 @@ mod tests {
                 is_in.store(true, Relaxed);
                 assert_eq!(client.attesters().unwrap(), []);
             });
-            while !waits.load(Relaxed) {
-                std::thread::sleep(PAUSE);
-            }
+            until(|| waits.load(Relaxed));
             assert!(!is_in.load(Relaxed));
             drop(alone);
         });
-        // Nor does one who waits keep serving from ending.
+        // Nor does one who waits keep serving from ending. Those who were let in have left as soon as
+        // their threads have seen it.
+        let nobody = || here.clients.lock().connections.is_empty();
+        until(nobody);
         let alone = here.clients.alone(None);
+        assert!(alone.is_ok());
         std::thread::scope(|scope| {
             let opening = scope.spawn(|| Store::open(home.path(), |_| false).map(drop));
-            while here.clients.lock().connections.is_empty() {
-                std::thread::sleep(PAUSE);
-            }
+            until(|| !nobody());
             drop(service);
             assert!(matches!(opening.join().unwrap(), Err(OpenError::Busy { .. })));
         });

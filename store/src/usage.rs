@@ -17,6 +17,8 @@ pub struct Usage {
     pub modules: Area,
     /// What is in use by something that runs.
     pub temp: Area,
+    /// Pieces of archives that are on their way.
+    pub partial: Area,
     /// Damaged things that were moved aside.
     pub quarantine: Area,
 }
@@ -24,8 +26,8 @@ pub struct Usage {
 impl Usage {
     /// All of it.
     pub fn bytes(&self) -> u64 {
-        let Self { nars, journal, index, logs, modules, temp, quarantine } = self;
-        [nars, journal, index, logs, modules, temp, quarantine].iter().map(|area| area.bytes).sum()
+        let Self { nars, journal, index, logs, modules, temp, partial, quarantine } = self;
+        [nars, journal, index, logs, modules, temp, partial, quarantine].iter().map(|area| area.bytes).sum()
     }
 }
 
@@ -44,6 +46,7 @@ impl Store {
             logs: count(&self.home.logs)?,
             modules: count(&self.home.modules)?,
             temp: count(&self.home.tmp)?,
+            partial: count(&self.home.partial)?,
             quarantine: count(&self.home.quarantine)?,
         })
     }

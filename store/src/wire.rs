@@ -173,14 +173,12 @@ where
 pub(crate) fn lists<T>(items: impl IntoIterator<Item = T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let (mut lists, mut bytes) = (vec![Vec::new()], 0);
     for item in items {
-        let last = lists.len() - 1;
-        if bytes >= FULL_BYTES || lists[last].len() == ITEMS {
-            lists.push(vec![item]);
+        if bytes >= FULL_BYTES || lists.last().is_some_and(|last| last.len() == ITEMS) {
+            lists.push(Vec::new());
             bytes = 0;
-        } else {
-            bytes += size(&item);
-            lists[last].push(item);
         }
+        bytes += size(&item);
+        lists.last_mut().expect("there is always one").push(item);
     }
     lists
 }
@@ -772,6 +770,7 @@ mod tests {
         assert_eq!(sizes(&[1, 2]), [[1, 2]]);
         let (half, whole) = (FULL_BYTES / 2, FULL_BYTES);
         assert_eq!(sizes(&[half, half, half, whole, 1]), [vec![half, half], vec![half, whole], vec![1]]);
+        assert_eq!(sizes(&[whole; 3]), [[whole]; 3]);
         assert_eq!(sizes(&vec![0; ITEMS + 1]).iter().map(Vec::len).collect::<Vec<_>>(), [ITEMS, 1]);
         // The longest frame that `lists` can give.
         let facts = vec![vec![0; FULL_BYTES - 1 - (ITEMS - 2)], vec![0; FACT_BYTES]];

@@ -1,10 +1,12 @@
 //! What tests of the program share: a home of its own, a project of its own, and what a command said.
 //!
 //! * [`fuzz`]: what is true of every decoder whatever it is given.
+//! * [`machine`]: several of them, with nodes that talk to each other.
 //! * [`mutation`]: damage to inputs, the same on every machine.
 #![forbid(unsafe_code)]
 
 pub mod fuzz;
+pub mod machine;
 pub mod mutation;
 
 use std::{

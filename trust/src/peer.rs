@@ -1,4 +1,5 @@
-//! What a node does next (SPEC §17): which feeds it asks for, what it passes on, when it gives up.
+//! What a node does next (SPEC §17, §18): which feeds and archives it asks for, whom, what it passes
+//! on, when it gives up.
 //!
 //! ```text
 //! network, store, clock ── Input ──▶ Peer::handle ── Effect ──▶ network, store
@@ -6,6 +7,7 @@
 //!
 //! * `input.rs`, `effect.rs`: all that a peer hears, and all that it asks for.
 //! * `links.rs`: what is known of each connected node, and what it may cost.
+//! * `blobs.rs`: archives, in pieces, from several nodes at once.
 //!
 //! Feeds are complete by asking: heads when a node connects and every minute, then the statements
 //! behind one's own end, from one node at a time, until nothing is missing. Gossip only makes it
@@ -13,8 +15,9 @@
 //! themselves, and a head that is wrong costs one exchange and its teller a strike.
 //!
 //! No I/O, no clock, no randomness: the same inputs at the same times give the same effects, here,
-//! in a simulation, and in a browser. Everything is bounded, by the constants below.
+//! in a simulation, and in a browser. Everything is bounded, by [`crate::limits`].
 
+mod blobs;
 mod effect;
 mod input;
 mod links;
@@ -28,44 +31,20 @@ use protocol::{
     message::{Answer, FeedHead, Gossip, Request, fitting},
 };
 
-use self::links::{Link, Links, Said};
+use self::{
+    blobs::Blobs,
+    links::{Link, Links, Said},
+};
 pub use self::{
+    blobs::{GaveUp, Piece},
     effect::{Effect, Relay, Serve, Why},
     input::{Fate, Input, NodeId, Time},
 };
 
-/// How long an answer may take, in milliseconds.
-pub const PATIENCE: u64 = 30_000;
-
-/// How often heads are asked of every connected node, in milliseconds.
-pub const ROUND: u64 = 60_000;
-
-/// Feeds that are asked for at once.
-pub const PULLS: usize = 8;
-
-/// Batches of statements that are being verified at once; more gossip than that is left to be asked for.
-pub const TASKS: usize = 16;
-
-/// Feeds of strangers that are kept, and statements of all of them together. They weigh nothing:
-/// this is what a node does for others, within bounds.
-pub const STRANGERS: usize = 1024;
-/// See [`STRANGERS`].
-pub const STRANGERS_STATEMENTS: u64 = 100_000;
-
-/// Statements and proofs that wait to be published; what is more is left to be asked for.
-pub const OUTBOX: usize = 4096;
-
-/// How many go into one gossip, unless they have waited for [`OUTBOX_DELAY`] milliseconds, and the
-/// least time between two gossips. Gossipsub drops silently what comes faster.
-pub const OUTBOX_BATCH: usize = 64;
-/// See [`OUTBOX_BATCH`].
-pub const OUTBOX_DELAY: u64 = 50;
-
-/// How long a node is refused that broke the rules too often, in milliseconds, and how many such
-/// nodes are remembered.
-pub const BANISHED: u64 = 600_000;
-/// See [`BANISHED`].
-pub const BANISHED_NODES: usize = 1024;
+use crate::limits::{
+    HEADS_PAGES, OUTBOX, OUTBOX_BATCH, OUTBOX_DELAY, PATIENCE, PULLS, ROUND, STRANGERS, STRANGERS_STATEMENTS,
+    TASKS,
+};
 
 /// One node's view of the others. See the header of this module.
 #[derive(Debug, Clone)]
@@ -83,6 +62,9 @@ pub struct Peer {
     questions: BTreeMap<u64, Question>,
     tasks: BTreeMap<u64, Task>,
     outbox: VecDeque<(Time, UnverifiedEvidence)>,
+    blobs: Blobs,
+    /// When it is looked again whether somebody is slow.
+    hurry: Option<Time>,
     /// Before then nothing is published.
     quiet: Time,
     /// The next question or task.
@@ -118,7 +100,7 @@ enum Came {
 }
 
 /// What a peer is doing, for people.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Connected nodes.
@@ -135,6 +117,8 @@ pub struct Status {
     pub missing: u64,
     /// Statements and proofs that wait to be published.
     pub outbox: usize,
+    /// Archives that are being fetched.
+    pub wanted: usize,
 }
 
 impl Peer {
@@ -155,6 +139,8 @@ impl Peer {
             questions: BTreeMap::new(),
             tasks: BTreeMap::new(),
             outbox: VecDeque::new(),
+            blobs: Blobs::default(),
+            hurry: None,
             quiet: Time(0),
             next: 0,
         };
@@ -167,14 +153,19 @@ impl Peer {
         let mut effects = Vec::new();
         match input {
             Input::Connected { node } => self.connected(node, now, &mut effects),
-            Input::Disconnected { node } => self.disconnected(node),
+            Input::Disconnected { node } => self.disconnected(node, &mut effects),
             Input::Asked { node, ticket, request } => self.asked(node, ticket, request, now, &mut effects),
             Input::Answered { question, answer } => self.answered(question, answer, now, &mut effects),
-            Input::Heard { node, message, items } => self.heard(node, message, items, now, &mut effects),
+            Input::Heard { node, message, gossip } => self.heard(node, message, gossip, now, &mut effects),
             Input::Kept { task, fates, heads } => self.kept(task, &fates, heads, now, &mut effects),
             Input::Made { items, heads } => {
                 self.learn(heads, now, &mut effects);
-                items.into_iter().for_each(|item| self.tell(item, now));
+                for item in items {
+                    if let UnverifiedEvidence::Equivocation(_) = &item {
+                        self.broken.insert(item.attester());
+                    }
+                    self.tell(item, now);
+                }
             }
             Input::Follow { attesters } => {
                 self.follow = attesters;
@@ -182,12 +173,19 @@ impl Peer {
                 // Whatever was of no interest before may be now.
                 self.links.iter_mut().for_each(|(_, link)| link.round = now);
             }
+            Input::Want { nar, size, missing } => self.want(nar, size, missing, &mut effects),
+            Input::Unwant { nar } => self.unwant(nar, &mut effects),
+            Input::Piece { task, piece } => self.piece(task, piece, now, &mut effects),
+            Input::Admitted { nar, result } => self.admitted(nar, result, &mut effects),
+            Input::Searched { nar } => self.searched(nar, now),
             Input::Tick => {}
         }
+        self.fetch(now, &mut effects);
         self.give_up(now, &mut effects);
         self.rounds(now, &mut effects);
         self.pull(now, &mut effects);
         self.publish(now, &mut effects);
+        self.hurry = self.hurry(now);
         effects
     }
 
@@ -199,7 +197,7 @@ impl Peer {
             let due = if self.outbox.len() < OUTBOX_BATCH { since.after(OUTBOX_DELAY) } else { *since };
             due.max(self.quiet)
         });
-        questions.chain(rounds).chain(publish).min()
+        questions.chain(rounds).chain(publish).chain(self.blobs.wake()).chain(self.hurry).min()
     }
 
     /// What it is doing.
@@ -213,7 +211,23 @@ impl Peer {
             strangers: self.strangers,
             missing: missing.fold(0, u64::saturating_add),
             outbox: self.outbox.len(),
+            wanted: self.blobs.len(),
         }
+    }
+
+    /// Whose feeds are wanted whole.
+    pub fn followed(&self) -> &BTreeSet<AttesterKey> {
+        &self.follow
+    }
+
+    /// Whether every connected node was asked for its heads, and all that those who answered said to
+    /// have is here, or was refused.
+    pub fn settled(&self, now: Time) -> bool {
+        let about_feeds = |question: &Question| !matches!(question.request, Request::Have { .. });
+        self.links.iter().all(|(_, link)| link.round > now)
+            && !self.questions.values().any(about_feeds)
+            && self.tasks.is_empty()
+            && self.lacking.is_empty()
     }
 
     /// Where a feed ends, as far as it is kept here.
@@ -251,13 +265,14 @@ impl Peer {
     }
 
     fn connected(&mut self, node: NodeId, now: Time, effects: &mut Vec<Effect>) {
-        if let Err(why) = self.links.open(node, now) {
+        if let Err(why) = self.links.open(node, self.blobs.wanted(), now) {
             effects.push(Effect::Disconnect { node, why });
         }
     }
 
-    fn disconnected(&mut self, node: NodeId) {
+    fn disconnected(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
         self.links.close(node);
+        self.lost(node, effects);
         self.questions.retain(|_, question| question.node != node);
     }
 
@@ -266,7 +281,8 @@ impl Peer {
         let due: Vec<_> =
             self.links.iter().filter(|(_, link)| link.round <= now).map(|(node, _)| *node).collect();
         for node in due {
-            self.links.get_mut(&node).expect("it is connected").round = now.after(ROUND);
+            let link = self.links.get_mut(&node).expect("it is connected");
+            (link.round, link.pages) = (now.after(ROUND), HEADS_PAGES);
             self.ask(node, Request::Heads { after: None }, now, effects);
         }
     }
@@ -292,6 +308,7 @@ impl Peer {
             Request::Proofs { attester } if self.feeds.contains_key(&attester) => {
                 Effect::Serve { ticket, serve: Serve::Proofs { attester } }
             }
+            Request::Have { nars } => Effect::Serve { ticket, serve: Serve::Have { nars } },
             Request::Statements { .. } | Request::Proofs { .. } => {
                 Effect::Answer { ticket, answer: Answer::Items(Vec::new()) }
             }
@@ -311,9 +328,16 @@ impl Peer {
         let Some(Question { node, request, .. }) = self.questions.remove(&question) else { return };
         let Some(link) = self.links.get_mut(&node) else { return };
         link.asked = link.asked.saturating_sub(1);
+        link.asked_have &= !matches!(request, Request::Have { .. });
         match (request, answer) {
-            (Request::Heads { .. }, Some(Answer::Heads { heads, more })) => {
+            (Request::Heads { after }, Some(Answer::Heads { heads, more })) => {
+                if heads.first().is_some_and(|head| after >= Some(head.attester)) {
+                    return self.strike(node, Why::Nonsense, now, effects);
+                }
                 self.told(node, heads, more, now, effects);
+            }
+            (Request::Have { nars: asked }, Some(Answer::Have(nars))) => {
+                self.has(node, &asked, &nars, now, effects);
             }
             (Request::Statements { attester, from }, Some(Answer::Items(items))) => {
                 let fits = |(n, item): (usize, &UnverifiedEvidence)| {
@@ -343,12 +367,13 @@ impl Peer {
                     self.strike(node, Why::Nonsense, now, effects);
                 }
             }
+            (Request::Have { nars }, Some(Answer::Busy)) => self.has_no_time(node, nars, now),
             (Request::Statements { attester, .. }, Some(Answer::Busy) | None) => {
                 // Somebody else may have it. This one says so again in its next heads.
                 link.said.remove(&attester);
             }
             (_, Some(Answer::Busy) | None) => {}
-            (_, Some(Answer::Heads { .. } | Answer::Items(_))) => {
+            (_, Some(Answer::Heads { .. } | Answer::Items(_) | Answer::Have(_))) => {
                 self.strike(node, Why::Nonsense, now, effects);
             }
         }
@@ -369,7 +394,9 @@ impl Peer {
                 self.ask(node, Request::Proofs { attester: head.attester }, now, effects);
             }
         }
-        if let (true, Some(last)) = (more, last) {
+        let link = self.links.get_mut(&node).filter(|link| link.pages > 1);
+        if let (true, Some(last), Some(link)) = (more, last, link) {
+            link.pages -= 1;
             self.ask(node, Request::Heads { after: Some(last) }, now, effects);
         }
     }
@@ -562,7 +589,7 @@ impl Peer {
 
     fn strike(&mut self, node: NodeId, why: Why, now: Time, effects: &mut Vec<Effect>) {
         if self.links.strike(node, why, now) {
-            self.disconnected(node);
+            self.disconnected(node, effects);
             effects.push(Effect::Disconnect { node, why });
         }
     }

@@ -1,23 +1,29 @@
 //! `build`: make the outputs of derivations exist.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc};
 
 use node::{
     eval::{Evaluation, Mode},
-    realise::{How, Realised},
+    realise::{How, Realised, State},
+    substitute::Substitutes,
 };
-use protocol::{id::NarHash, name::Name};
+use protocol::{
+    id::{ActionId, NarHash},
+    name::Name,
+    output::Outputs,
+};
 use store::Store;
 
 use crate::{
     context::{Context, Project, label},
     exit::{CliError, Code},
+    network::{LocalNode, Reach},
     output::{self, Style},
     progress::Display,
 };
 
 /// How things are built: the same for every command that builds.
-#[derive(clap::Args, Debug, Clone)]
+#[derive(clap::Args, Debug, Clone, Default)]
 pub(crate) struct Building {
     /// Builds and fetches at once [default: one for each processor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -34,6 +40,10 @@ pub(crate) struct Building {
     /// Use no network: what is not in the store cannot be fetched
     #[arg(long)]
     pub(crate) offline: bool,
+
+    /// Take nothing that others built, whoever agrees on it
+    #[arg(long)]
+    pub(crate) no_substitute: bool,
 }
 
 impl Building {
@@ -49,8 +59,45 @@ impl Building {
             limits: config.limits,
             keep_failed: self.keep_failed.as_deref().map(std::path::absolute).transpose()?,
             fetch,
+            substitutes: None,
             attester: if config.attests() { Some(context.key()?) } else { None },
         })
+    }
+}
+
+impl Building {
+    /// What others built, if anything of what was evaluated is not here, and that may be taken. The
+    /// node that is asked lives for as long as the second of what is returned.
+    pub(crate) fn substitutes(
+        &self,
+        context: &Context,
+        store: &Arc<Store>,
+        evaluation: &Evaluation,
+    ) -> Result<(Option<Arc<Substitutes>>, Option<LocalNode>), CliError> {
+        let nobody_else = context.roster().read()?.iter().next().is_none();
+        if self.no_substitute || nobody_else || self.is_here(context, store, evaluation)? {
+            return Ok((None, None));
+        }
+        let reach = if self.offline { Reach::Nobody } else { Reach::Peers };
+        let (substitutes, local) = context.substitutes(store, reach)?;
+        Ok((Some(Arc::new(substitutes)), local))
+    }
+
+    /// Whether all that was asked for was built here, and is here.
+    fn is_here(
+        &self,
+        context: &Context,
+        store: &Arc<Store>,
+        evaluation: &Evaluation,
+    ) -> Result<bool, CliError> {
+        let roots = evaluation.roots.iter().map(|root| root.derivation).collect();
+        let display = Display::new(String::new(), true, false);
+        let realiser = context.realiser(store, self.how(context, false)?, display.observer());
+        let known = realiser.known(&evaluation.derivations, &roots)?;
+        let here = |(_, outputs): &State| {
+            outputs.as_ref().is_some_and(|outputs| outputs.values().all(|output| store.contains(&output.nar)))
+        };
+        Ok(known.values().all(here))
     }
 }
 
@@ -114,11 +161,12 @@ impl Build {
         if self.dry_run {
             return self.plan(context, &store, &evaluation);
         }
+        let (substitutes, _local) = self.building.substitutes(context, &store, &evaluation)?;
         let times = self.check.unwrap_or(1);
         let again = self.rebuild || self.check.is_some();
         let mut outputs = Vec::new();
         for _ in 0..times {
-            let how = self.building.how(context, again)?;
+            let how = How { substitutes: substitutes.clone(), ..self.building.how(context, again)? };
             let display = Display::new(title.clone(), context.quiet, context.json);
             let realiser = context.realiser(&store, how, display.observer());
             let (realised, error) = context.realise_some(&realiser, &evaluation)?;
@@ -181,7 +229,7 @@ impl Build {
 }
 
 /// What several attributes evaluated to, as one.
-fn merge(all: Vec<(PathBuf, Evaluation)>) -> (PathBuf, Evaluation) {
+pub(crate) fn merge(all: Vec<(PathBuf, Evaluation)>) -> (PathBuf, Evaluation) {
     let mut merged = Evaluation::default();
     let mut root = PathBuf::new();
     for (path, evaluation) in all {
@@ -193,7 +241,7 @@ fn merge(all: Vec<(PathBuf, Evaluation)>) -> (PathBuf, Evaluation) {
     (root, merged)
 }
 
-fn title(evaluation: &Evaluation) -> String {
+pub(crate) fn title(evaluation: &Evaluation) -> String {
     let names: Vec<_> = evaluation.roots.iter().map(|root| label(root, evaluation)).collect();
     match names.as_slice() {
         [first, second, third, _, ..] => format!("{first}, {second}, {third} and {} more", names.len() - 3),
@@ -208,9 +256,10 @@ pub(crate) struct Wanted {
     output: String,
     #[serde(serialize_with = "as_text")]
     pub(crate) nar: NarHash,
-    size: u64,
+    pub(crate) size: u64,
     action: String,
-    derivation: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    derivation: Option<String>,
     /// How many executions gave this, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     checked: Option<u16>,
@@ -243,7 +292,7 @@ pub(crate) fn wanted(evaluation: &Evaluation, realised: &Realised) -> Vec<Wanted
                 nar: output.nar,
                 size: output.size,
                 action: action.to_string(),
-                derivation: root.derivation.to_string(),
+                derivation: Some(root.derivation.to_string()),
                 checked: None,
             });
         }
@@ -251,7 +300,20 @@ pub(crate) fn wanted(evaluation: &Evaluation, realised: &Realised) -> Vec<Wanted
     wanted
 }
 
-fn print(context: &Context, outputs: &[Wanted]) -> Result<ExitCode, CliError> {
+/// All outputs of an action that was asked for by its hash.
+pub(crate) fn of_action(action: &ActionId, outputs: &Outputs) -> impl Iterator<Item = Wanted> {
+    outputs.iter().map(|(name, output)| Wanted {
+        attribute: action.to_string(),
+        output: name.to_string(),
+        nar: output.nar,
+        size: output.size,
+        action: action.to_string(),
+        derivation: None,
+        checked: None,
+    })
+}
+
+pub(crate) fn print(context: &Context, outputs: &[Wanted]) -> Result<ExitCode, CliError> {
     if context.json {
         output::json("build", &outputs)?;
         return Ok(ExitCode::SUCCESS);
@@ -265,7 +327,7 @@ fn print(context: &Context, outputs: &[Wanted]) -> Result<ExitCode, CliError> {
 }
 
 /// Unpacks the one output, or several into a directory each.
-fn unpack(store: &Store, outputs: &[Wanted], to: &std::path::Path) -> Result<(), CliError> {
+pub(crate) fn unpack(store: &Store, outputs: &[Wanted], to: &std::path::Path) -> Result<(), CliError> {
     let unpack_one = |nar: &NarHash, to: &std::path::Path| {
         store.open_nar(nar)?.unpack(to).map_err(|e| {
             CliError::of(Code::Failed, &e).hint("name a directory that does not exist, on a disk with space")

@@ -1,21 +1,27 @@
 //! `node`: this machine's part of the network.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use node::{
-    control::{self, ControlError},
-    driver::{Driver, DriverError, Note},
+    control::{Control, ControlError, Node},
+    driver::{Command, Driver, DriverError, NodeStatus},
 };
 use protocol::key::AttesterKey;
+use sd_notify::NotifyState;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 use crate::{
     context::Context,
     exit::{CliError, Code},
+    network::{self, COMMANDS},
     output,
 };
 
-/// Commands that wait to be taken by the node.
-const COMMANDS: usize = 64;
+/// How long whoever still asks something may take at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Run a node of the network, see how it is, stop it
 ///
@@ -48,6 +54,10 @@ pub(crate) struct Run {
     /// Look for no nodes in the local network
     #[arg(long)]
     no_mdns: bool,
+
+    /// Answer /metrics, /health and /ready there over HTTP, as at 127.0.0.1:4721
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
 }
 
 impl NodeCommand {
@@ -74,102 +84,96 @@ impl Run {
             self.peer.iter().map(|text| super::peer::address(text)).collect::<Result<_, _>>()?;
         let own = context.keys().load()?.map(|key| AttesterKey::of(&key));
         let (store, service) = context.own_store()?;
-        let (commands, heard) = tokio::sync::mpsc::channel(COMMANDS);
-        let json = context.json;
-        let (home, quiet) = (store.home().to_owned(), context.quiet);
-        let note = move |note: Note| log(&note, json, quiet);
-        let ended = commands.clone();
-        context.block_on(async move {
-            let driver = Driver::new(store, &config, &more, own, note)?;
-            let socket = control::bind(&home)?;
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-            tokio::spawn(control::serve(socket, commands));
+        let (commands, heard) = mpsc::channel(COMMANDS);
+        let (json, quiet) = (context.json, context.quiet);
+        let home = store.home().to_owned();
+        // Not `Context::block_on`: Ctrl-C ends a node in order, like a signal to terminate.
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let ran = runtime.block_on(async {
+            let driver =
+                Driver::new(store, &config, &more, own, move |note| network::log(&note, json, quiet))?;
+            let control = Control::bind(&home, self.metrics).await?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let ended = commands.clone();
             tokio::spawn(async move {
-                terminate.recv().await;
-                let _ = ended.send(node::driver::Command::Stop).await;
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                let _ = ended.send(Command::Stop).await;
             });
+            tokio::spawn(alive(commands.clone()));
+            let controlled = tokio::spawn(control.serve(commands));
+            // There is nobody to be told, or there is.
+            let _ = sd_notify::notify(&[NotifyState::Ready]);
             driver.run(heard).await;
-            // Whoever connects finds nobody, at once.
-            let _ = std::fs::remove_file(control::socket(&home));
-            drop(service);
+            let _ = sd_notify::notify(&[NotifyState::Stopping]);
+            // Whoever was asking has his answer, or none, and the name of the socket is gone.
+            let _ = tokio::time::timeout(LAST_ANSWERS, controlled).await;
             Ok::<_, CliError>(())
-        })??;
-        Ok(ExitCode::SUCCESS)
+        });
+        runtime.shutdown_timeout(LAST_ANSWERS);
+        drop(service);
+        ran.map(|()| ExitCode::SUCCESS)
     }
 }
 
-/// A line of the log.
-fn log(note: &Note, json: bool, quiet: bool) {
-    if json {
-        return output::complain(&output::envelope("node", note).to_string());
-    }
-    let line = match note {
-        Note::Listening { address } => format!("listening on {address}"),
-        Note::Connected { node, address } => format!("connected to {node} at {address}"),
-        Note::Disconnected { node } => format!("disconnected from {node}"),
-        Note::Banished { node, why } => format!("will not listen to {node} for a while: {why:?}"),
-        Note::Equivocation { attester } => {
-            format!("{attester} said two different things at one place: it counts no more")
+/// Tells systemd that the loop goes round, as often as it wants to know.
+async fn alive(commands: mpsc::Sender<Command>) {
+    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    let mut pause = tokio::time::interval(patience / 2);
+    loop {
+        pause.tick().await;
+        if Node::Here(commands.clone()).status().await.is_err() {
+            return;
         }
-        Note::Trouble { what } => format!("trouble: {what}"),
-    };
-    if !quiet || matches!(note, Note::Trouble { .. } | Note::Equivocation { .. }) {
-        output::complain(&output::plain(&line));
+        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
     }
-    let _ = std::io::stderr().flush();
 }
 
 fn status(context: &Context) -> Result<ExitCode, CliError> {
-    let status = ask(context, "GET", "/v1/status")?.unwrap_or_default();
+    let node = Node::there(&context.home)?;
+    let status = context.block_on(async move { node.status().await })??;
     if context.json {
         output::json("status", &status)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let text = |value: &serde_json::Value| output::plain(value.as_str().unwrap_or_default());
-    output::say(&format!("node       {}", text(&status["node"])))?;
-    for address in status["addresses"].as_array().into_iter().flatten() {
+    let NodeStatus { node, addresses, reachable, peers, absent, neighbours, feeds, .. } = &status;
+    let text = |text: &dyn std::fmt::Display| output::plain(&text.to_string());
+    output::say(&format!("node       {}", text(node)))?;
+    for address in addresses {
         output::say(&format!("address    {}", text(address)))?;
     }
-    let peers = status["peers"].as_object();
-    for (id, address) in peers.into_iter().flatten() {
-        output::say(&format!("connected  {}  {}", output::plain(id), text(address)))?;
+    output::say(&format!("reachable  {}", network::reachable(reachable)))?;
+    for (id, address) in peers {
+        output::say(&format!("connected  {}  {}", text(id), text(address)))?;
     }
-    for id in status["absent"].as_array().into_iter().flatten() {
+    for id in absent {
         output::say(&format!("absent     {}", text(id)))?;
     }
-    let feeds = &status["feeds"];
-    let missing = match feeds["missing"].as_u64() {
-        Some(0) | None => String::new(),
-        Some(n) => format!(", {n} missing"),
+    for (id, address) in neighbours.iter().filter(|(id, _)| !peers.contains_key(*id)) {
+        output::say(&format!("nearby     {}  {}", text(id), text(address)))?;
+    }
+    let missing = match feeds.missing {
+        0 => String::new(),
+        n => format!(", {n} missing"),
     };
     output::say(&format!(
         "feeds      {}, with {} statements{missing}; {} followed",
-        feeds["feeds"], feeds["statements"], feeds["followed"]
+        feeds.feeds, feeds.statements, feeds.followed
     ))?;
+    if feeds.wanted > 0 {
+        output::say(&format!("fetching   {} archives", feeds.wanted))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 fn stop(context: &Context) -> Result<ExitCode, CliError> {
-    ask(context, "POST", "/v1/stop")?;
-    // When the socket is gone, so is the node, but for the last lines of its end.
-    let socket = control::socket(&context.home);
-    let begun = std::time::Instant::now();
-    while socket.exists() {
-        if begun.elapsed().as_secs() > 10 {
-            return Err(CliError::new(
-                Code::Unreachable,
-                "the node was told to stop, and has not in 10 seconds",
-            ));
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    let node = Node::there(&context.home)?;
+    context.block_on(async move { node.stop().await })??;
     context.tell("stopped");
     Ok(ExitCode::SUCCESS)
-}
-
-fn ask(context: &Context, method: &str, path: &str) -> Result<Option<serde_json::Value>, CliError> {
-    let answer = context.block_on(control::ask(&context.home, method, path))?;
-    Ok(answer?)
 }
 
 impl From<DriverError> for CliError {
@@ -193,7 +197,9 @@ impl From<ControlError> for CliError {
             ControlError::Nobody { .. } => {
                 Self::new(Code::Unreachable, &error).hint("start one with `assize node run`")
             }
-            ControlError::Socket { .. } | ControlError::Answer(_) => Self::of(Code::Unreachable, &error),
+            ControlError::Address { .. } => Self::of(Code::Failed, &error)
+                .hint("is the port in use? `--metrics 127.0.0.1:0` takes a free one"),
+            ControlError::Socket(_) | ControlError::Answer(_) => Self::of(Code::Unreachable, &error),
         }
     }
 }

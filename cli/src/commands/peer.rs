@@ -1,10 +1,10 @@
 //! `peer`: the nodes that this one is to be connected to.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use node::net::{
     Multiaddr,
-    peers::{PeersError, PeersFile, split},
+    peers::{Peers, PeersError, PeersFile, split},
 };
 
 use crate::{
@@ -49,21 +49,23 @@ impl PeerCommand {
             Self::List => {
                 let peers = file.read()?.peers;
                 if context.json {
-                    output::json("peers", &peers)?;
+                    let texts: BTreeMap<_, _> =
+                        peers.iter().map(|(id, addresses)| (id.to_string(), addresses)).collect();
+                    output::json("peers", &texts)?;
                     return Ok(ExitCode::SUCCESS);
                 }
                 for (id, addresses) in &peers {
                     for address in addresses {
-                        output::say(&format!(
-                            "{}  {}",
-                            output::plain(id),
-                            output::plain(&address.to_string())
-                        ))?;
+                        output::say(&format!("{id}  {}", output::plain(&address.to_string())))?;
                     }
                 }
             }
             Self::Remove { id } => {
-                if !file.change(|peers| Ok(peers.peers.remove(&id).is_some()))? {
+                let known = |peers: &mut Peers| match id.parse() {
+                    Ok(peer) => peers.peers.remove(&peer).is_some(),
+                    Err(_) => false,
+                };
+                if !file.change(|peers| Ok(known(peers)))? {
                     let what = format!("no node `{id}` is on the list");
                     return Err(CliError::new(Code::NotFound, what).hint("`assize peer list` shows them"));
                 }

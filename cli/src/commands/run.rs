@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use node::{
     build::Builder,
     eval::Mode,
+    realise::How,
     run::{Grant, Grants, ListenError, Listener, RunError},
 };
 use protocol::nar::Node;
@@ -72,7 +73,8 @@ impl Run {
         context.take_sources(&store, &root, &evaluation)?;
         let compiled = {
             let display = Display::new(label(only, &evaluation), context.quiet, context.json);
-            let how = self.building.how(context, false)?;
+            let (substitutes, _local) = self.building.substitutes(context, &store, &evaluation)?;
+            let how = How { substitutes, ..self.building.how(context, false)? };
             let realiser = context.realiser(&store, how, display.observer());
             let realised = context.realise(&realiser, &evaluation)?;
             let outputs = wanted(&evaluation, &realised);

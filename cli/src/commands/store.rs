@@ -141,6 +141,7 @@ fn df(context: &Context, store: &Store) -> Result<(), CliError> {
         ("journal", usage.journal),
         ("index", usage.index),
         ("temporary", usage.temp),
+        ("partial", usage.partial),
         ("quarantine", usage.quarantine),
     ];
     if context.json {
@@ -297,7 +298,7 @@ fn find(
         } else {
             let (root, evaluation) = context.evaluate(project, Some(target), Mode::Build)?;
             context.take_sources(store, &root, &evaluation)?;
-            let building = Building { jobs: None, keep_failed: None, keep_going: false, offline: false };
+            let building = Building { no_substitute: true, ..Building::default() };
             let display = Display::new(target.clone(), context.quiet, context.json);
             let realiser = context.realiser(store, building.how(context, false)?, display.observer());
             let realised = context.realise(&realiser, &evaluation)?;

@@ -4,6 +4,7 @@ use node::eval::Mode;
 use protocol::id::ActionId;
 use store::{Found, Store};
 
+use super::build::Building;
 use crate::{
     context::{Context, Project, label},
     exit::{CliError, Code},
@@ -46,7 +47,7 @@ pub(crate) fn find(
         return Err(CliError::new(Code::Usage, what).hint("list attributes with `assize eval --list`"));
     };
     context.take_sources(store, &root, &evaluation)?;
-    let building = super::build::Building { jobs: None, keep_failed: None, keep_going: false, offline: true };
+    let building = Building { offline: true, no_substitute: true, ..Building::default() };
     let display = Display::new(String::new(), true, false);
     let realiser = context.realiser(store, building.how(context, false)?, display.observer());
     let known = realiser.known(&evaluation.derivations, &[only.derivation].into())?;

@@ -107,11 +107,19 @@ impl State {
                 self.running.get_mut(id)?.doing = fetching(progress);
                 None
             }
+            Event::Substituting { done, total } => {
+                self.running.get_mut(id)?.doing = format!("{} of {} from others", bytes(done), bytes(total));
+                None
+            }
+            Event::NotSubstituted(error) => {
+                self.running.remove(id)?;
+                let line = Line::default().styled(Style::Busy, "!");
+                Some(Said::Worth(line.plain(plain(&format!(" {error}: it is built here")))))
+            }
+            Event::Substituted(time) => self.ended(id, "had from others", time),
             Event::Ended(time) => {
-                let Running { name, fetches, .. } = self.running.remove(id)?;
-                let past = if fetches { "fetched" } else { "built" };
-                let line = Line::default().styled(Style::Good, "✔").plain(format!(" {past} {name} "));
-                Some(Said::Worth(line.styled(Style::Dim, duration(time))))
+                let past = if self.running.get(id)?.fetches { "fetched" } else { "built" };
+                self.ended(id, past, time)
             }
             Event::Failed(_) => {
                 let Running { name, fetches, .. } = self.running.remove(id)?;
@@ -129,6 +137,12 @@ impl State {
                 Some(Said::Worth(line.plain(format!(" not attested: {error}"))))
             }
         }
+    }
+
+    fn ended(&mut self, id: &DerivationId, past: &str, time: Duration) -> Option<Said> {
+        let Running { name, .. } = self.running.remove(id)?;
+        let line = Line::default().styled(Style::Good, "✔").plain(format!(" {past} {name} "));
+        Some(Said::Worth(line.styled(Style::Dim, duration(time))))
     }
 
     /// A line for each execution of which nothing was said for [`REMINDER`].

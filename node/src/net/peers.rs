@@ -62,8 +62,40 @@ pub enum PeersError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peers {
-    /// By id, as text.
-    pub peers: BTreeMap<String, Vec<Multiaddr>>,
+    /// By id.
+    #[serde(with = "by_id")]
+    pub peers: BTreeMap<PeerId, Vec<Multiaddr>>,
+}
+
+/// Ids as texts, and what is read is within the limits.
+mod by_id {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use super::{ADDRESSES, Multiaddr, NODES, PeerId};
+
+    pub(super) fn serialize<S: Serializer>(
+        peers: &BTreeMap<PeerId, Vec<Multiaddr>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_map(peers.iter().map(|(id, addresses)| (id.to_string(), addresses)))
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(
+        from: D,
+    ) -> Result<BTreeMap<PeerId, Vec<Multiaddr>>, D::Error> {
+        let read = BTreeMap::<String, Vec<Multiaddr>>::deserialize(from)?;
+        if read.len() > NODES || read.values().any(|addresses| addresses.len() > ADDRESSES) {
+            let what = format!("more than {NODES} nodes, or than {ADDRESSES} addresses of one");
+            return Err(D::Error::custom(what));
+        }
+        let peer = |(id, addresses): (String, _)| match id.parse() {
+            Ok(id) => Ok((id, addresses)),
+            Err(_) => Err(D::Error::custom(format!("`{id}` is not the id of a node"))),
+        };
+        read.into_iter().map(peer).collect()
+    }
 }
 
 /// The node at the end of an address, and the address without it.
@@ -87,11 +119,10 @@ impl Peers {
     /// [`PeersError::Nobody`] or [`PeersError::TooMany`].
     pub fn add(&mut self, address: &Multiaddr) -> Result<bool, PeersError> {
         let (peer, rest) = split(address)?;
-        let id = peer.to_string();
-        if self.peers.len() == NODES && !self.peers.contains_key(&id) {
+        if self.peers.len() == NODES && !self.peers.contains_key(&peer) {
             return Err(PeersError::TooMany { what: "nodes", found: NODES + 1, limit: NODES });
         }
-        let known = self.peers.entry(id).or_default();
+        let known = self.peers.entry(peer).or_default();
         if known.contains(&rest) {
             return Ok(false);
         }
@@ -158,15 +189,17 @@ impl PeersFile {
 mod tests {
     use super::*;
 
+    const ID: &str = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
+
     #[test]
     fn addresses_say_whose_they_are() {
-        let id = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
+        let id = ID;
         let address = |text: &str| text.parse::<Multiaddr>().unwrap();
         let mut peers = Peers::default();
         assert!(peers.add(&address(&format!("/ip4/1.2.3.4/tcp/5/p2p/{id}"))).unwrap());
         assert!(!peers.add(&address(&format!("/ip4/1.2.3.4/tcp/5/p2p/{id}"))).unwrap());
         assert!(peers.add(&address(&format!("/dns/example.org/udp/5/quic-v1/p2p/{id}"))).unwrap());
-        assert_eq!(peers.peers[id].len(), 2);
+        assert_eq!(peers.peers[&id.parse().unwrap()].len(), 2);
         for bad in ["/ip4/1.2.3.4/tcp/5".to_owned(), format!("/p2p/{id}")] {
             assert!(matches!(peers.add(&address(&bad)), Err(PeersError::Nobody(_))), "{bad}");
         }
@@ -182,10 +215,15 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = PeersFile::new(home.path());
         assert_eq!(file.read().unwrap(), Peers::default());
-        let address = "/ip4/1.2.3.4/tcp/5/p2p/12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5";
+        let address = format!("/ip4/1.2.3.4/tcp/5/p2p/{ID}");
         assert!(file.change(|peers| peers.add(&address.parse().unwrap())).unwrap());
         assert_eq!(file.read().unwrap().peers.len(), 1);
-        std::fs::write(file.path(), "{}").unwrap();
-        assert!(matches!(file.read(), Err(PeersError::Content { .. })));
+        let many = vec!["\"/ip4/1.2.3.4/tcp/5\""; ADDRESSES + 1].join(", ");
+        for bad in
+            ["{}", r#"{ "peers": { "nobody": [] } }"#, &format!("{{\"peers\": {{\"{ID}\": [{many}]}}}}")]
+        {
+            std::fs::write(file.path(), bad).unwrap();
+            assert!(matches!(file.read(), Err(PeersError::Content { .. })), "{bad}");
+        }
     }
 }

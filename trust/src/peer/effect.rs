@@ -2,11 +2,12 @@
 
 use protocol::{
     evidence::UnverifiedEvidence,
+    id::NarHash,
     key::AttesterKey,
     message::{Answer, Gossip, Request},
 };
 
-use super::NodeId;
+use super::{GaveUp, NodeId};
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,46 @@ pub enum Effect {
         /// Whether it is passed on.
         relay: Relay,
     },
+    /// Ask a node for a piece of an archive, verify it and keep it, then say so with
+    /// [`Input::Piece`](super::Input::Piece).
+    Fetch {
+        /// Names it.
+        task: u64,
+        /// Whom.
+        node: NodeId,
+        /// Which archive.
+        nar: NarHash,
+        /// Its bytes.
+        size: u64,
+        /// Which piece.
+        piece: u64,
+        /// Whether it may come compressed.
+        zstd: bool,
+    },
+    /// Do not wait for a piece any more, and say nothing of it.
+    Cancel {
+        /// What was asked for.
+        task: u64,
+    },
+    /// All pieces are here: put them into the store as one, and say so with
+    /// [`Input::Admitted`](super::Input::Admitted).
+    Admit {
+        /// Which archive.
+        nar: NarHash,
+    },
+    /// No connected node has an archive: look further, connect to whoever may have it, and say with
+    /// [`Input::Searched`](super::Input::Searched) when the search has ended.
+    Search {
+        /// Which archive.
+        nar: NarHash,
+    },
+    /// An archive is not to be had.
+    GiveUp {
+        /// Which.
+        nar: NarHash,
+        /// Why.
+        why: GaveUp,
+    },
     /// Close all connections to a node.
     Disconnect {
         /// Which.
@@ -72,6 +113,11 @@ pub enum Serve {
         attester: AttesterKey,
         /// From there.
         from: u64,
+    },
+    /// Which of these archives are here.
+    Have {
+        /// In order.
+        nars: Vec<NarHash>,
     },
     /// All proofs against a key.
     Proofs {
@@ -99,6 +145,8 @@ pub enum Why {
     Forged,
     /// What it said cannot be read, or answers something else.
     Nonsense,
+    /// What it sent is not a part of the archive that it was asked for.
+    Wrong,
     /// It does not answer.
     Silent,
     /// It did so before, not long ago.

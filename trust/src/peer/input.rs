@@ -4,9 +4,12 @@ use std::{collections::BTreeSet, fmt};
 
 use protocol::{
     evidence::{Equivocation, UnverifiedEvidence},
+    id::NarHash,
     key::AttesterKey,
     message::{Answer, FeedHead, Gossip, Request},
 };
+
+use super::{GaveUp, Piece};
 
 /// Milliseconds of a clock that never goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,7 +68,7 @@ pub enum Input {
         /// Names it in the effect that says whether it is passed on.
         message: u64,
         /// The gossip; `None` if it cannot be read.
-        items: Option<Gossip>,
+        gossip: Option<Gossip>,
     },
     /// What became of an [`Effect::Keep`](super::Effect::Keep).
     Kept {
@@ -87,6 +90,39 @@ pub enum Input {
     Follow {
         /// All of them.
         attesters: BTreeSet<AttesterKey>,
+    },
+    /// An archive is wanted.
+    Want {
+        /// Which.
+        nar: NarHash,
+        /// Its bytes.
+        size: u64,
+        /// Its pieces that are not here.
+        missing: BTreeSet<u64>,
+    },
+    /// It is not wanted any more.
+    Unwant {
+        /// Which.
+        nar: NarHash,
+    },
+    /// What became of an [`Effect::Fetch`](super::Effect::Fetch).
+    Piece {
+        /// The task.
+        task: u64,
+        /// What became of it.
+        piece: Piece,
+    },
+    /// What became of an [`Effect::Admit`](super::Effect::Admit).
+    Admitted {
+        /// The archive.
+        nar: NarHash,
+        /// Whether it is in the store.
+        result: Result<(), GaveUp>,
+    },
+    /// An [`Effect::Search`](super::Effect::Search) has ended: whoever was found is being connected to.
+    Searched {
+        /// The archive.
+        nar: NarHash,
     },
     /// Nothing, but that time goes by.
     Tick,

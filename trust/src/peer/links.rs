@@ -3,25 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
-    id::StatementId,
+    id::{NarHash, StatementId},
     key::AttesterKey,
     message::{FeedHead, ProofsDigest},
 };
 
-use super::{BANISHED, BANISHED_NODES, NodeId, Time, Why};
-
-/// Feeds of which one node may say that it has them.
-const SAID: usize = 1 << 16;
-
-/// Strikes after which a node is banished. Forgery and nonsense are never honest, but may be a bug
-/// of an honest version; silence may be a bad line.
-const STRIKES: u32 = 12;
-
-/// Requests of one node: a burst, and how many are allowed again each second.
-const REQUESTS: Bucket = Bucket::new(512, 64);
-
-/// Statements and proofs in the gossip of one node, likewise: a signature takes 40 µs to check.
-const GOSSIP: Bucket = Bucket::new(20_000, 2_000);
+use super::{NodeId, Time, Why};
+use crate::limits::{BANISHED, BANISHED_NODES, GOSSIP, REQUESTS, SAID, STRIKES};
 
 /// All connected nodes.
 #[derive(Debug, Clone, Default)]
@@ -40,8 +28,19 @@ pub(super) struct Link {
     proofs: BTreeSet<(AttesterKey, ProofsDigest)>,
     /// When it is asked for heads next.
     pub(super) round: Time,
+    /// Answers with heads that are still read in this round.
+    pub(super) pages: u32,
     /// Questions that it has not answered yet.
     pub(super) asked: u32,
+    /// Archives that it is still to be asked about, and whether it was asked about others just now.
+    pub(super) have: BTreeSet<NarHash>,
+    pub(super) asked_have: bool,
+    /// Pieces that it was asked for and that have not come.
+    pub(super) pieces: usize,
+    /// Bytes that it sends in a second; 0 if that is not known.
+    pub(super) speed: u64,
+    /// It is not asked for pieces before then.
+    pub(super) rest: Time,
     pub(super) strikes: u32,
     pub(super) requests: Bucket,
     pub(super) gossip: Bucket,
@@ -56,7 +55,8 @@ pub(super) struct Said {
 }
 
 impl Links {
-    pub(super) fn open(&mut self, node: NodeId, now: Time) -> Result<(), Why> {
+    /// A node is connected. `wanted` are archives that it is to be asked about.
+    pub(super) fn open(&mut self, node: NodeId, wanted: BTreeSet<NarHash>, now: Time) -> Result<(), Why> {
         self.banished.retain(|_, until| *until > now);
         if self.banished.contains_key(&node) {
             return Err(Why::Banished);
@@ -65,10 +65,16 @@ impl Links {
             said: BTreeMap::new(),
             proofs: BTreeSet::new(),
             round: now,
+            pages: 0,
             asked: 0,
+            have: wanted,
+            asked_have: false,
+            pieces: 0,
+            speed: 0,
+            rest: now,
             strikes: 0,
-            requests: REQUESTS,
-            gossip: GOSSIP,
+            requests: Bucket::new(REQUESTS),
+            gossip: Bucket::new(GOSSIP),
         });
         Ok(())
     }
@@ -81,6 +87,7 @@ impl Links {
     pub(super) fn strike(&mut self, node: NodeId, why: Why, now: Time) -> bool {
         let Some(link) = self.links.get_mut(&node) else { return false };
         link.strikes += match why {
+            Why::Wrong => STRIKES,
             Why::Forged | Why::Nonsense => 4,
             Why::Silent | Why::Banished => 1,
         };
@@ -89,6 +96,10 @@ impl Links {
             self.banished.insert(node, now.after(BANISHED));
         }
         out
+    }
+
+    pub(super) fn get(&self, node: &NodeId) -> Option<&Link> {
+        self.links.get(node)
     }
 
     pub(super) fn get_mut(&mut self, node: &NodeId) -> Option<&mut Link> {
@@ -133,7 +144,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    const fn new(most: u64, rate: u64) -> Self {
+    const fn new((most, rate): (u64, u64)) -> Self {
         Self { most, rate, left: most * 1000, at: Time(0) }
     }
 
@@ -158,7 +169,7 @@ mod tests {
 
     #[test]
     fn buckets() {
-        let mut bucket = Bucket::new(3, 1);
+        let mut bucket = Bucket::new((3, 1));
         assert!(bucket.take(2, Time(0)) && bucket.take(1, Time(0)) && !bucket.take(1, Time(999)));
         assert!(bucket.take(1, Time(1000)) && !bucket.take(1, Time(1999)));
         assert!(!bucket.take(4, Time(1_000_000)) && bucket.take(3, Time(1_000_000)));

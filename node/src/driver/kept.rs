@@ -1,0 +1,110 @@
+//! What the peer asks of the store: blocking, so for threads that may wait.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use protocol::{
+    evidence::{Evidence, UnverifiedEvidence},
+    feed::FeedError,
+    key::AttesterKey,
+    limits,
+    message::{Answer, FeedHead, ProofsDigest, fitting},
+};
+use store::{Kept, LookupError, Store};
+use trust::peer::{Fate, Peer, Serve};
+
+use crate::judgement::{Judgement, JudgementError, RosterFile};
+
+/// Statements that are told at once when the store has grown; the rest is had by asking.
+const TOLD: usize = 1024;
+
+/// Whose feeds are wanted whole: of all who have a vote, by the keys that they have by now, of
+/// those from which these keys come, and one's own.
+pub(super) fn follow(
+    store: &Arc<Store>,
+    roster: &RosterFile,
+    own: Option<AttesterKey>,
+) -> Result<BTreeSet<AttesterKey>, JudgementError> {
+    let judgement = Judgement::new(store.clone(), roster.read()?, None, own)?;
+    let roster = judgement.roster().iter().map(|(_, attester)| attester.key);
+    Ok(roster.chain(judgement.voters().keys().map(|(key, _)| *key)).chain(own).collect())
+}
+
+/// Where a feed ends, and whether its key equivocated.
+pub(super) fn head(store: &Store, attester: &AttesterKey) -> Result<(FeedHead, bool), LookupError> {
+    let (head, bearing) = (store.head(attester)?, store.bearing(attester)?);
+    let equivocated = bearing.iter().any(|proof| matches!(proof, Evidence::Equivocation(_)));
+    let proofs = ProofsDigest::of(&bearing);
+    Ok((FeedHead { attester: *attester, len: head.len(), last: head.last(), proofs }, equivocated))
+}
+
+/// What the store has of an attester that the peer was not told of.
+pub(super) fn grown(
+    store: &Store,
+    peer: &Peer,
+    attester: &AttesterKey,
+) -> Result<Option<(Vec<UnverifiedEvidence>, FeedHead)>, LookupError> {
+    let (now, _) = head(store, attester)?;
+    let before = peer.head(attester);
+    if before == Some(&now) {
+        return Ok(None);
+    }
+    let from = before.map_or(0, |head| head.len);
+    let mut items = Vec::new();
+    for signed in store.statements(attester, from).take(TOLD) {
+        items.push(Evidence::Statement(signed?).into());
+    }
+    if before.map(|head| head.proofs).unwrap_or_default() != now.proofs {
+        items.extend(proofs(store, attester)?);
+    }
+    Ok(Some((items, now)))
+}
+
+pub(super) fn proofs(store: &Store, attester: &AttesterKey) -> Result<Vec<UnverifiedEvidence>, LookupError> {
+    let bearing = store.bearing(attester)?.into_iter();
+    Ok(bearing.filter(|e| !matches!(e, Evidence::Statement(_))).map(UnverifiedEvidence::from).collect())
+}
+
+pub(super) fn look_up(store: &Store, serve: &Serve) -> Result<Answer, LookupError> {
+    let items = match serve {
+        Serve::Statements { attester, from } => {
+            let mut items = Vec::new();
+            for signed in store.statements(attester, *from).take(limits::ITEMS) {
+                items.push(Evidence::Statement(signed?).into());
+            }
+            items
+        }
+        Serve::Proofs { attester } => proofs(store, attester)?,
+        Serve::Have { nars } => {
+            return Ok(Answer::Have(nars.iter().filter(|nar| store.contains(nar)).copied().collect()));
+        }
+    };
+    let n = fitting(&items, limits::ANSWER_BYTES);
+    Ok(Answer::Items(items.into_iter().take(n).collect()))
+}
+
+/// Verifies and keeps what came from elsewhere.
+pub(super) fn keep(
+    store: &Store,
+    items: Vec<UnverifiedEvidence>,
+) -> Result<(Vec<Fate>, Vec<FeedHead>), Box<dyn std::error::Error + Send + Sync>> {
+    let about: BTreeSet<AttesterKey> = items.iter().map(UnverifiedEvidence::attester).collect();
+    let verified: Vec<Option<Evidence>> = items.into_iter().map(|item| item.verify().ok()).collect();
+    let mut kept = store.keep(verified.iter().flatten().cloned())?.into_iter();
+    let fate = |evidence: &Option<Evidence>| match evidence {
+        None => Fate::Forged,
+        Some(evidence) => match kept.next() {
+            Some(Kept::New) => Fate::New,
+            Some(Kept::Known) => Fate::Known,
+            Some(Kept::Equivocation(proof)) => Fate::Equivocation(proof),
+            Some(Kept::Refused(FeedError::Gap { place, .. })) => {
+                Fate::Missing { attester: evidence.attester(), place }
+            }
+            Some(Kept::Refused(_)) => Fate::Refused,
+            None => Fate::Failed,
+        },
+    };
+    let fates = verified.iter().map(fate).collect();
+    let heads =
+        about.iter().map(|attester| Ok(head(store, attester)?.0)).collect::<Result<_, LookupError>>()?;
+    Ok((fates, heads))
+}

@@ -1,0 +1,270 @@
+//! Pieces of archives, and what proves them (SPEC §18): BLAKE3's own tree, in groups of 16 KiB.
+//!
+//! ```text
+//! archive ─▶ Shelf::piece ─▶ body: [nodes of the tree, groups of bytes …] ─▶ read ─▶ bytes, each of which is proven
+//! ```
+//!
+//! An archive's hash is the root of a tree over its bytes, so a part of it can be proven by the nodes
+//! on the way down to it. Nothing is believed on either side: what the own disk has is proven, too,
+//! before it is sent, so that a node with a bad disk does not look like one that lies.
+
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bao_tree::{
+    BaoTree, BlockSize, ByteRanges, ChunkRanges,
+    io::{
+        BaoContentItem,
+        outboard::PreOrderMemOutboard,
+        round_up_to_chunks,
+        sync::{DecodeResponseIter, encode_ranges_validated},
+    },
+};
+use protocol::{
+    id::NarHash,
+    limits::{GROUP_BYTES, PIECE_BODY_BYTES},
+    message::RangeRequest,
+};
+use store::{Archive, Store};
+
+/// Groups of 2^4 chunks of BLAKE3, 1 KiB each.
+const GROUP: BlockSize = BlockSize::from_chunk_log(4);
+const _: () = assert!(GROUP.bytes() as u64 == GROUP_BYTES);
+
+/// Archives whose trees are remembered, and bytes of these trees: a 256th of the archives.
+const TREES: usize = 64;
+const TREE_BYTES: usize = 64 << 20;
+
+/// How hard compression tries: on a slow line that is worth more than a tenth of a second.
+const LEVEL: i32 = 3;
+
+/// Compression is kept if it saves an eighth.
+const WORTH: usize = 8;
+
+/// The trees of archives that were asked for lately.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    trees: Mutex<VecDeque<Arc<Tree>>>,
+    /// Held while a tree is made: the next one often wants the same.
+    making: Mutex<()>,
+}
+
+/// An archive and its tree.
+struct Tree {
+    nar: NarHash,
+    archive: Archive,
+    outboard: PreOrderMemOutboard,
+}
+
+/// What is sent for a piece.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(crate) zstd: bool,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Shelf {
+    /// The body of a piece; `None` if the archive is not there, has another size, or is damaged.
+    pub(crate) fn piece(&self, store: &Store, request: &RangeRequest) -> Option<Body> {
+        let tree = self.tree(store, &request.nar)?;
+        if tree.archive.size() != request.size {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(PIECE_BODY_BYTES as usize);
+        let ranges = chunks(request.bytes());
+        encode_ranges_validated(tree.archive.bytes(), &tree.outboard, &ranges, &mut bytes).ok()?;
+        if request.zstd
+            && let Ok(short) = zstd::bulk::compress(&bytes, LEVEL)
+            && short.len() < bytes.len() - bytes.len() / WORTH
+        {
+            return Some(Body { zstd: true, bytes: short });
+        }
+        Some(Body { zstd: false, bytes })
+    }
+
+    fn tree(&self, store: &Store, nar: &NarHash) -> Option<Arc<Tree>> {
+        if let Some(tree) = self.find(nar) {
+            return Some(tree);
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tree) = self.find(nar) {
+            return Some(tree);
+        }
+        let archive = store.open_nar(nar).ok()?;
+        let outboard = PreOrderMemOutboard::create(archive.bytes(), GROUP);
+        if outboard.root.as_bytes() != nar.as_bytes() {
+            return None;
+        }
+        let tree = Arc::new(Tree { nar: *nar, archive, outboard });
+        let mut trees = self.lock();
+        trees.push_front(tree.clone());
+        let mut bytes = 0;
+        let kept = trees.iter().take(TREES).take_while(|tree| {
+            bytes += tree.outboard.data.len();
+            bytes <= TREE_BYTES
+        });
+        // The one that is asked for, however large.
+        let kept = kept.count().max(1);
+        trees.truncate(kept);
+        Some(tree)
+    }
+
+    fn find(&self, nar: &NarHash) -> Option<Arc<Tree>> {
+        let mut trees = self.lock();
+        let place = trees.iter().position(|tree| tree.nar == *nar)?;
+        let tree = trees.remove(place)?;
+        trees.push_front(tree.clone());
+        Some(tree)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Tree>>> {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes that a body proves to be the piece that was asked for; `None` if it proves anything else.
+pub(crate) fn read(request: &RangeRequest, body: Body) -> Option<Vec<u8>> {
+    let body = match body.zstd {
+        true => zstd::bulk::decompress(&body.bytes, PIECE_BODY_BYTES as usize).ok()?,
+        false => body.bytes,
+    };
+    let Range { start, end } = request.bytes();
+    let mut piece = Vec::with_capacity((end - start) as usize);
+    let mut rest = &body[..];
+    let root = (*request.nar.as_bytes()).into();
+    let ranges = chunks(start..end);
+    for item in DecodeResponseIter::new(root, BaoTree::new(request.size, GROUP), &mut rest, &ranges) {
+        if let BaoContentItem::Leaf(leaf) = item.ok()? {
+            piece.extend_from_slice(&leaf.data);
+        }
+    }
+    (rest.is_empty() && piece.len() as u64 == end - start).then_some(piece)
+}
+
+fn chunks(bytes: Range<u64>) -> ChunkRanges {
+    round_up_to_chunks(&ByteRanges::from(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{limits::PIECE_BYTES, message::pieces, nar};
+
+    use super::*;
+
+    /// An archive with a file of `len` bytes that do not repeat.
+    fn archive(len: u64) -> Vec<u8> {
+        let mut content = vec![0; len as usize];
+        blake3::Hasher::new().finalize_xof().fill(&mut content);
+        nar::dump_file(Vec::new(), false, len, &content[..]).unwrap()
+    }
+
+    fn with(bytes: &[u8]) -> (tempfile::TempDir, Store, NarHash) {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), |_| false).unwrap();
+        let hash = store.admit(bytes, None, u64::MAX).unwrap().hash;
+        (home, store, hash)
+    }
+
+    #[test]
+    fn pieces_are_proven() {
+        let shelf = Shelf::default();
+        for len in [0, 1, GROUP_BYTES, PIECE_BYTES - 112, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES / 2] {
+            let bytes = archive(len);
+            let (_home, store, nar) = with(&bytes);
+            let size = bytes.len() as u64;
+            let mut all = Vec::new();
+            for piece in 0..pieces(size) {
+                let request = RangeRequest { nar, size, piece, zstd: false };
+                let body = shelf.piece(&store, &request).unwrap();
+                assert!(body.bytes.len() as u64 <= PIECE_BODY_BYTES);
+                all.extend(read(&request, body).unwrap());
+            }
+            assert!(all == bytes, "{len}");
+        }
+    }
+
+    /// Whatever is not the piece that was asked for is refused: every bit that is turned, every cut,
+    /// another piece, another size, another archive.
+    #[test]
+    fn nothing_else_is_taken() {
+        let bytes = archive(3 * PIECE_BYTES / 2);
+        let (_home, store, nar) = with(&bytes);
+        let (shelf, size) = (Shelf::default(), bytes.len() as u64);
+        let request = RangeRequest { nar, size, piece: 1, zstd: false };
+        let good = shelf.piece(&store, &request).unwrap().bytes;
+        let takes =
+            |request: &RangeRequest, bytes: Vec<u8>| read(request, Body { zstd: false, bytes }).is_some();
+        assert!(takes(&request, good.clone()));
+        for at in (0..good.len()).step_by(1009).chain(0..64) {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at % 8);
+            assert!(!takes(&request, bad), "byte {at}");
+        }
+        for cut in (0..good.len()).step_by(4099).chain([good.len() - 1]) {
+            assert!(!takes(&request, good[..cut].to_vec()), "{cut} bytes");
+        }
+        assert!(!takes(&request, [&good[..], b"x"].concat()), "more");
+        assert!(!takes(&RangeRequest { piece: 0, ..request }, good.clone()));
+        for other in [size - 1, size + 1, 2 * size] {
+            let request = RangeRequest { size: other, ..request };
+            assert!(!takes(&request, good.clone()), "{other} bytes");
+            assert_eq!(shelf.piece(&store, &request), None);
+        }
+        let other = NarHash::of(b"another");
+        assert!(!takes(&RangeRequest { nar: other, ..request }, good));
+        assert_eq!(shelf.piece(&store, &RangeRequest { nar: other, ..request }), None);
+    }
+
+    #[test]
+    fn what_is_short_comes_compressed_and_is_bounded() {
+        let content = vec![b'a'; 100_000];
+        let bytes = nar::dump_file(Vec::new(), false, 100_000, &content[..]).unwrap();
+        let (_home, store, nar) = with(&bytes);
+        let (shelf, size) = (Shelf::default(), bytes.len() as u64);
+        let request = RangeRequest { nar, size, piece: 0, zstd: true };
+        let body = shelf.piece(&store, &request).unwrap();
+        assert!(body.zstd && body.bytes.len() < 10_000);
+        assert_eq!(read(&request, body).unwrap(), bytes);
+        let plain = shelf.piece(&store, &RangeRequest { zstd: false, ..request }).unwrap();
+        assert!(!plain.zstd);
+        let bomb = zstd::bulk::compress(&vec![0; 1 << 30], 1).unwrap();
+        assert_eq!(read(&request, Body { zstd: true, bytes: bomb }), None);
+        assert_eq!(read(&request, Body { zstd: true, bytes: b"none".to_vec() }), None);
+        // What does not get shorter is sent as it is.
+        let bytes = archive(100_000);
+        let (_home, store, nar) = with(&bytes);
+        let request = RangeRequest { nar, size: bytes.len() as u64, piece: 0, zstd: true };
+        assert!(!shelf.piece(&store, &request).unwrap().zstd);
+    }
+
+    /// What the own disk has lost is not sent.
+    #[test]
+    fn damage_is_not_served() {
+        let bytes = archive(PIECE_BYTES);
+        let (_home, store, nar) = with(&bytes);
+        let path = store.nar_path(&nar);
+        let mut damaged = bytes.clone();
+        damaged[500_000] ^= 1;
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, damaged).unwrap();
+        let request = RangeRequest { nar, size: bytes.len() as u64, piece: 0, zstd: false };
+        assert_eq!(Shelf::default().piece(&store, &request), None);
+    }
+
+    #[test]
+    fn trees_are_bounded() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), |_| false).unwrap();
+        let shelf = Shelf::default();
+        for n in 0..TREES as u64 + 10 {
+            let bytes = archive(n);
+            let nar = store.admit(&bytes[..], None, 10_000).unwrap().hash;
+            let request = RangeRequest { nar, size: bytes.len() as u64, piece: 0, zstd: false };
+            assert!(shelf.piece(&store, &request).is_some());
+        }
+        assert_eq!(shelf.lock().len(), TREES);
+    }
+}

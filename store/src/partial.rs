@@ -1,0 +1,270 @@
+//! Archives that are on their way: pieces of a file that come in any order and survive a restart.
+//!
+//! ```text
+//! partial/cdef….part   the bytes, as far as they are there
+//! partial/cdef….have   a bit for each piece that was synced, and the BLAKE3 hash of these bits
+//! ```
+//!
+//! Whoever writes a piece has verified it. That is not enough for an archive to get its name: all of
+//! it is hashed once more on the way in, so what the disk lost in between costs one more download,
+//! and nothing worse. Bits are written behind a sync of the bytes they speak of, every
+//! [`SYNC_BYTES`]; so much is fetched again at most after a crash.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use protocol::{id::NarHash, limits, message};
+use tempfile::{NamedTempFile, TempPath};
+
+use crate::{
+    AdmitError, Admitted, DiskError, Store,
+    disk::{Doing as _, create_dir, sync_content},
+};
+
+/// Longest archive that comes in pieces, in bytes: a bit for each takes 128 KiB.
+pub const PARTIAL_BYTES: u64 = 1 << 40;
+
+/// Bytes that are written before they are synced and noted.
+const SYNC_BYTES: u64 = 64 << 20;
+
+/// Bytes of the hash behind the bits.
+const HASH_BYTES: usize = 32;
+
+/// An archive of which some pieces are there. One process has it open, which owns the store.
+#[derive(Debug)]
+pub struct Partial {
+    nar: NarHash,
+    size: u64,
+    file: File,
+    part: PathBuf,
+    have: Vec<u8>,
+    left: u64,
+    /// Bytes written since they were last synced.
+    unsynced: u64,
+}
+
+impl Store {
+    /// The pieces that are there of an archive of `size` bytes; none if nothing is.
+    ///
+    /// # Errors
+    ///
+    /// The disk refused. An archive longer than [`PARTIAL_BYTES`] is refused as the disk would.
+    pub fn partial(&self, nar: &NarHash, size: u64) -> Result<Partial, DiskError> {
+        let dir = &self.home.partial;
+        let part = dir.join(format!("{}.part", nar.to_hex()));
+        if size > PARTIAL_BYTES {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge)).doing("receive", &part);
+        }
+        create_dir(dir, 0o700)?;
+        let bits = message::pieces(size).div_ceil(8) as usize;
+        // What is noted is of a file that is there, and has its length.
+        let there = fs::metadata(&part).is_ok_and(|found| found.is_file() && found.len() == size);
+        let noted = if there { read_bits(&part, bits) } else { None };
+        if noted.is_none() {
+            remove(&have(&part))?;
+        }
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(noted.is_none()).mode(0o600);
+        let file = file.open(&part).doing("open", &part)?;
+        file.set_len(size).doing("write", &part)?;
+        let have = noted.unwrap_or_else(|| vec![0; bits]);
+        let mut partial = Partial { nar: *nar, size, file, part, have, left: 0, unsynced: 0 };
+        partial.left = partial.missing().count() as u64;
+        Ok(partial)
+    }
+
+    /// Keeps an archive all of whose pieces are there, durably. Whatever becomes of it, the pieces
+    /// are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`AdmitError`]: it is no archive, or not that one, because the disk lost something or
+    /// because pieces are missing.
+    pub fn admit_partial(&self, partial: Partial) -> Result<Admitted, AdmitError> {
+        let Partial { nar, file, part, .. } = partial;
+        remove(&have(&part))?;
+        let path = TempPath::try_from_path(part.clone()).doing("find", &part)?;
+        self.admit_file(NamedTempFile::from_parts(file, path), Some(nar))
+    }
+}
+
+impl Partial {
+    /// The archive.
+    pub fn nar(&self) -> &NarHash {
+        &self.nar
+    }
+
+    /// Its bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether a piece is there.
+    pub fn has(&self, piece: u64) -> bool {
+        let byte = usize::try_from(piece / 8).ok().and_then(|at| self.have.get(at));
+        byte.is_some_and(|byte| byte >> (piece % 8) & 1 == 1)
+    }
+
+    /// The pieces that are not there, in order.
+    pub fn missing(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..message::pieces(self.size)).filter(|piece| !self.has(*piece))
+    }
+
+    /// How many are not there.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Writes a piece that was verified.
+    ///
+    /// # Errors
+    ///
+    /// The disk refused; then the piece is not there.
+    ///
+    /// # Panics
+    ///
+    /// If the archive has no such piece, or it is of another length.
+    pub fn write(&mut self, piece: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let start = piece * limits::PIECE_BYTES;
+        assert!(start < self.size, "piece {piece} of {} bytes", self.size);
+        assert_eq!(bytes.len() as u64, limits::PIECE_BYTES.min(self.size - start), "piece {piece}");
+        if self.has(piece) {
+            return Ok(());
+        }
+        self.file.write_all_at(bytes, start).doing("write", &self.part)?;
+        self.have[(piece / 8) as usize] |= 1 << (piece % 8);
+        self.left -= 1;
+        self.unsynced += bytes.len() as u64;
+        // The last one is synced when the archive gets its name.
+        if self.unsynced >= SYNC_BYTES && self.left > 0 {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Makes what is there outlive this process, and the machine's end.
+    ///
+    /// # Errors
+    ///
+    /// The disk refused.
+    pub fn sync(&mut self) -> Result<(), DiskError> {
+        if self.unsynced == 0 {
+            return Ok(());
+        }
+        sync_content(&self.file).doing("sync", &self.part)?;
+        self.unsynced = 0;
+        let have = have(&self.part);
+        let new = have.with_extension("new");
+        let hash = blake3::hash(&self.have);
+        fs::write(&new, [&self.have[..], hash.as_bytes()].concat()).doing("write", &new)?;
+        // Not synced: a crash may take the note back, and so it may be of an earlier moment.
+        fs::rename(&new, &have).doing("rename to", &have)
+    }
+}
+
+fn have(part: &Path) -> PathBuf {
+    part.with_extension("have")
+}
+
+/// The bits, if they are whole.
+fn read_bits(part: &Path, len: usize) -> Option<Vec<u8>> {
+    let path = have(part);
+    if fs::metadata(&path).ok()?.len() != (len + HASH_BYTES) as u64 {
+        return None;
+    }
+    let mut bits = fs::read(path).ok()?;
+    let hash = bits.split_off(len);
+    (hash == blake3::hash(&bits).as_bytes()).then_some(bits)
+}
+
+fn remove(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.doing("remove", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::nar;
+
+    use super::*;
+
+    const PIECE: usize = limits::PIECE_BYTES as usize;
+
+    fn archive() -> Vec<u8> {
+        let content: Vec<u8> = (0..2 * PIECE + PIECE / 2).map(|n| (n / 7) as u8).collect();
+        nar::dump_file(Vec::new(), false, content.len() as u64, &content[..]).unwrap()
+    }
+
+    fn write(partial: &mut Partial, bytes: &[u8], piece: u64) {
+        let start = piece as usize * PIECE;
+        partial.write(piece, &bytes[start..bytes.len().min(start + PIECE)]).unwrap();
+    }
+
+    fn files(store: &Store) -> usize {
+        fs::read_dir(&store.home.partial).unwrap().count()
+    }
+
+    #[test]
+    fn pieces_come_in_any_order_and_survive() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), |_| false).unwrap();
+        let bytes = archive();
+        let (hash, size) = (NarHash::of(&bytes), bytes.len() as u64);
+        let mut partial = store.partial(&hash, size).unwrap();
+        assert_eq!(partial.missing().collect::<Vec<_>>(), [0, 1, 2]);
+        write(&mut partial, &bytes, 2);
+        partial.sync().unwrap();
+        // Not synced: it is not there after a crash.
+        write(&mut partial, &bytes, 0);
+        drop(partial);
+        let mut partial = store.partial(&hash, size).unwrap();
+        assert_eq!((partial.left(), partial.missing().collect()), (2, vec![0, 1]));
+        write(&mut partial, &bytes, 1);
+        write(&mut partial, &bytes, 1);
+        write(&mut partial, &bytes, 0);
+        assert_eq!(partial.left(), 0);
+        assert!(!store.contains(&hash));
+        store.admit_partial(partial).unwrap();
+        assert_eq!(store.open_nar(&hash).unwrap().bytes(), bytes);
+        assert_eq!(files(&store), 0);
+    }
+
+    /// What the disk lost is found out before the archive has its name.
+    #[test]
+    fn what_is_damaged_gets_no_name() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), |_| false).unwrap();
+        let bytes = archive();
+        let (hash, size) = (NarHash::of(&bytes), bytes.len() as u64);
+        let all = |partial: &mut Partial| (0..3).for_each(|piece| write(partial, &bytes, piece));
+        let mut partial = store.partial(&hash, size).unwrap();
+        all(&mut partial);
+        partial.sync().unwrap();
+        partial.file.write_all_at(b"x", 99).unwrap();
+        assert!(matches!(store.admit_partial(partial), Err(AdmitError::Hash { .. })));
+        assert_eq!((files(&store), store.contains(&hash)), (0, false));
+        // Nor is a note believed that is torn, or of a file that is gone or has another length.
+        let part = store.home.partial.join(format!("{}.part", hash.to_hex()));
+        let spoil: [&dyn Fn(); 3] =
+            [&|| fs::write(have(&part), b"\x07").unwrap(), &|| fs::remove_file(&part).unwrap(), &|| {
+                File::options().write(true).open(&part).unwrap().set_len(5).unwrap()
+            }];
+        for spoil in spoil {
+            let mut partial = store.partial(&hash, size).unwrap();
+            assert_eq!(partial.left(), 3);
+            all(&mut partial);
+            partial.sync().unwrap();
+            drop(partial);
+            assert_eq!(store.partial(&hash, size).unwrap().left(), 0);
+            spoil();
+        }
+        assert_eq!(store.partial(&hash, size).unwrap().left(), 3);
+        assert!(store.partial(&hash, PARTIAL_BYTES + 1).unwrap_err().is_full());
+    }
+}

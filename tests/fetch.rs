@@ -1,0 +1,129 @@
+//! What others built, fetched from them: real nodes on the loopback interface.
+
+use protocol::id::NarHash;
+use tests::machine::Machine;
+
+const ASSIZE: &str = env!("CARGO_BIN_EXE_assize");
+
+const TWO_OF_THREE: &str = "{ policy: { rule: { atLeast: 2, of: ['alice', 'bob', 'carol'] } } }";
+
+/// Three machines, whose keys are made and whose nodes run, and a fourth that trusts two of three
+/// and is to be connected to them.
+fn builders() -> ([Machine; 3], Machine) {
+    let builders = [(); 3].map(|()| Machine::new(ASSIZE));
+    let dave = Machine::new(ASSIZE);
+    for builder in &builders {
+        builder.sandbox.ok(["key", "show"]);
+    }
+    let builders = builders.map(Machine::start);
+    for (name, builder) in ["alice", "bob", "carol"].iter().zip(&builders) {
+        dave.trusts(name, builder);
+        dave.sandbox.ok(["peer", "add", &builder.address]);
+    }
+    dave.sandbox.configure(TWO_OF_THREE);
+    (builders, dave)
+}
+
+/// Nothing is taken before two of three agree, and then it is taken from whoever has it, and not
+/// built; with a node that runs, and without one.
+#[test]
+fn two_of_three_are_enough() {
+    let ([alice, bob, _carol], mut dave) = builders();
+    for node_runs in [false, true] {
+        let attribute = if node_runs { "small" } else { "large" };
+        if node_runs {
+            dave = dave.start();
+        }
+        let nar = alice.sandbox.build(attribute);
+        let said = dave.sandbox.run(["fetch", attribute]);
+        assert_eq!(said.code, 10, "{}", said.err);
+        assert!(said.err.contains("too few have spoken"), "{}", said.err);
+        assert_eq!(bob.sandbox.build(attribute), nar);
+        let planned = dave.sandbox.run(["fetch", attribute, "--dry-run", "--wait", "60"]);
+        assert_eq!(planned.code, 0, "{}", planned.err);
+        assert!(planned.err.contains("1 archive to download, 5.0 MiB"), "{}", planned.err);
+        assert!(planned.err.contains("accepted"), "{}", planned.err);
+        let said = dave.sandbox.run(["fetch", attribute, "--pin", attribute]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        assert!(said.out.starts_with(&format!("{nar}  {attribute}  5.0 MiB")), "{}", said.out);
+        // Once more, there is nothing to do.
+        let said = dave.sandbox.run(["fetch", attribute, "--offline"]);
+        assert_eq!((said.code, said.err.contains("download")), (0, false), "{}", said.err);
+    }
+    // What it is made of was not needed.
+    let have = dave.sandbox.json(&["store", "df"]);
+    assert_eq!(have["archives"]["files"], 2, "{have}");
+    dave.sandbox.ok(["store", "verify"]);
+}
+
+/// Building takes what others agree on, and builds the rest; unless that is not wanted.
+#[test]
+fn a_build_takes_what_others_built() {
+    let ([alice, bob, carol], dave) = builders();
+    let dave = dave.start();
+    for builder in [&alice, &bob] {
+        builder.sandbox.build("large");
+    }
+    let nar = carol.sandbox.build("small");
+    dave.finds("large", 0);
+    let said = dave.sandbox.run(["build", "small"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.starts_with(&nar), "{}", said.out);
+    let (had, built) = (said.err.contains("✔ had from others large"), said.err.contains("✔ built small"));
+    assert!(had && built && !said.err.contains("built large"), "{}", said.err);
+    // It is not signed what was not executed.
+    let list = dave.sandbox.ok(["attest", "list"]);
+    assert!(list.lines().any(|line| line.ends_with("  self  1 statements")), "{list}");
+
+    let erin = Machine::new(ASSIZE);
+    erin.trusts("alice", &alice);
+    erin.trusts("bob", &bob);
+    erin.sandbox.configure("{ policy: { rule: { atLeast: 2, of: ['alice', 'bob'] } } }");
+    erin.sandbox.ok(["peer", "add", &alice.address]);
+    erin.sandbox.ok(["peer", "add", &bob.address]);
+    assert_eq!(erin.sandbox.executed("a"), ["a"]);
+    let said = erin.sandbox.run(["build", "small", "--no-substitute"]);
+    assert!(said.err.contains("✔ built large") && said.err.contains("✔ built small"), "{}", said.err);
+}
+
+/// Who is gone is replaced by who is there; when nobody has it, that is said, and building helps.
+#[test]
+fn providers_come_and_go() {
+    let ([mut alice, mut bob, carol], dave) = builders();
+    for builder in [&alice, &bob] {
+        builder.sandbox.build("large");
+    }
+    let dave = dave.start();
+    dave.finds("large", 0);
+    alice.kill();
+    bob.kill();
+    let said = dave.sandbox.run(["fetch", "large"]);
+    assert_eq!(said.code, 20, "{}", said.err);
+    assert!(said.err.contains("nobody who can be reached has it"), "{}", said.err);
+    // Whoever has it may say so: that carol has no vote in this does not matter.
+    carol.sandbox.build("large");
+    dave.sandbox.ok(["fetch", "large"]);
+    let said = dave.sandbox.run(["build", "large"]);
+    assert_eq!((said.code, said.err.contains("built")), (0, false), "{}", said.err);
+    let said = dave.sandbox.run(["build", "small"]);
+    assert!(said.err.contains("✔ built small"), "{}", said.err);
+}
+
+/// A provider whose archive is damaged sends nothing of it; another one does.
+#[test]
+fn damage_is_nobodys_archive() {
+    let ([alice, bob, _carol], dave) = builders();
+    let nar = alice.sandbox.build("large");
+    bob.sandbox.build("large");
+    let hex = nar.parse::<NarHash>().expect("a hash").to_hex();
+    let path = alice.sandbox.home().join("cas").join(&hex[..2]).join(format!("{}.nar", &hex[2..]));
+    let mut bytes = std::fs::read(&path).expect("the archive");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::remove_file(&path).expect("a file");
+    std::fs::write(&path, bytes).expect("a file");
+    let dave = dave.start();
+    dave.finds("large", 0);
+    dave.sandbox.ok(["fetch", "large"]);
+    dave.sandbox.ok(["store", "verify"]);
+}

@@ -1,0 +1,129 @@
+//! Machines with nodes: real processes on the loopback interface.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{Sandbox, repository};
+
+/// How long anything may take that happens within a second when nothing else runs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A machine: a store, a project, and perhaps a node that runs.
+pub struct Machine {
+    /// Its store and its project.
+    pub sandbox: Sandbox,
+    /// The node, if it runs.
+    pub running: Option<Child>,
+    log: Option<mpsc::Receiver<String>>,
+    /// Where the node listens, with its id at the end, once it has run.
+    pub address: String,
+}
+
+impl Machine {
+    /// With a project of three small packages, `a`, `b` and `c`; `large`, of some megabytes; and `small`,
+    /// which is made of that.
+    pub fn new(executable: &str) -> Self {
+        let sandbox = Sandbox::new(executable);
+        let seed = repository().join("packages/stage0/seeds/files.wasm");
+        let mut large = vec![0; 5 << 20];
+        blake3::Hasher::new().finalize_xof().fill(&mut large);
+        sandbox.write("large.bin", large);
+        sandbox.write("files.wasm", std::fs::read(seed).expect("the seed")).write(
+            "build.jsonnet",
+            "local assize = import 'assize.libsonnet';
+             local write(name) = assize.derivation({
+               name: name, inputs: { files: assize.source('files.wasm') },
+               steps: [{ run: '/in/files', args: ['files', 'write', '--json-field', 'text', '/out/text'] }],
+               stdin: { text: name },
+             });
+             local copy(name, of, path) = assize.derivation({
+               name: name, inputs: { files: assize.source('files.wasm'), of: of },
+               steps: [{ run: '/in/files', args: ['files', 'copy', path, '/out/' + name] }],
+             });
+             local large = copy('large', assize.source('large.bin'), '/in/of');
+             { a: write('a'), b: write('b'), c: write('c'), large: large, small: copy('small', large, '/in/of') }",
+        );
+        Self { sandbox, running: None, log: None, address: String::new() }
+    }
+
+    /// Starts a node, at the same address as before if there was one.
+    pub fn start(mut self) -> Self {
+        let listen = match self.address.split_once("/p2p/") {
+            Some((address, _)) => address.to_owned(),
+            None => "/ip4/127.0.0.1/tcp/0".into(),
+        };
+        let mut command = self.sandbox.command(["node", "run", "--no-mdns", "--json", "--listen", &listen]);
+        let mut child = command.stdout(Stdio::null()).spawn().expect("the program starts");
+        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let (to, log) = mpsc::channel();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| to.send(line)));
+        (self.running, self.log) = (Some(child), Some(log));
+        let listening = self.hears("listening");
+        self.address = listening["address"].as_str().expect("an address").to_owned();
+        self
+    }
+
+    /// Waits for an event in the log.
+    pub fn hears(&self, event: &str) -> Value {
+        let log = self.log.as_ref().expect("it runs");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let line = log.recv_timeout(end.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|e| panic!("no `{event}`: {e}"));
+            let line: Value = serde_json::from_str(&line).unwrap_or_default();
+            if line["data"]["event"] == event {
+                return line["data"].clone();
+            }
+        }
+    }
+
+    /// Its attester's key.
+    pub fn key(&self) -> String {
+        self.sandbox.ok(["key", "show"]).trim().to_owned()
+    }
+
+    /// Counts `other` by that name from now on.
+    pub fn trusts(&self, name: &str, other: &Self) {
+        self.sandbox.ok(["trust", "add", name, &other.key()]);
+    }
+
+    /// Kills the node.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Waits until `why` of an attribute ends with that code.
+    pub fn finds(&self, attribute: &str, code: i32) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let said = self.sandbox.run(["why", attribute]);
+            if said.code == code {
+                return said.out;
+            }
+            assert!(
+                Instant::now() < end,
+                "{attribute}: {} and not {code}\n{}{}",
+                said.code,
+                said.out,
+                said.err
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
