@@ -30,6 +30,9 @@ local cc = assize.c {
   sqlite: (import 'sqlite/sqlite.libsonnet')(assize, cc, tools),
   python: (import 'python/python.libsonnet')(assize, tools),
 
+  // Stage 0 alone: a program in WebAssembly text, and lists that it gives.
+  numbers: (import 'numbers/numbers.libsonnet')(assize, stage0.wat),
+
   // Built by programs that were built here.
   primes: (import 'lua/primes.libsonnet')(assize, self.lua),
   calendar: (import 'python/calendar.libsonnet')(assize, self.python),

@@ -1,15 +1,17 @@
 //! The vectors of SPEC.md: files under `vectors/<section>/`, each with what a reader says of it.
 //!
-//! `<name>.nar`, `.drv`, `.act`, `.stm`, `.evidence`, `.request`, `.answer` or `.gossip` has the bytes, `<name>.expect` is `ok`, or the reader's error.
+//! `<name>.nar`, `.drv`, `.act`, `.stm`, `.evidence`, `.request`, `.answer`, `.gossip`, `.range`, `.offer` or `.body` has the bytes,
+//! `<name>.expect` is `ok`, or the reader's error. `<name>.of` is what a body was asked for by.
 //! With `ASSIZE_BLESS=1` missing `.expect` files are written, to be read and committed.
 
 use std::{error::Error, fs, path::Path};
 
+use node::net::blob::Body;
 use protocol::{
     action::Action,
     derivation::Derivation,
     evidence::{Evidence, UnverifiedEvidence},
-    message::{Answer, Gossip, ProofsDigest, Request},
+    message::{Answer, Gossip, ProofsDigest, RangeAnswer, RangeRequest, Request},
     nar::Index,
     statement::Unverified,
 };
@@ -45,6 +47,17 @@ fn verdict(path: &Path) -> Option<String> {
         }
         "gossip" => {
             Gossip::from_bytes(&bytes).map(|m| assert_eq!(m.to_bytes(), bytes)).map_err(|e| chain(&e))
+        }
+        "range" => {
+            RangeRequest::from_bytes(&bytes).map(|m| assert_eq!(m.to_bytes(), bytes)).map_err(|e| chain(&e))
+        }
+        "offer" => {
+            RangeAnswer::from_bytes(&bytes).map(|m| assert_eq!(m.to_bytes(), bytes)).map_err(|e| chain(&e))
+        }
+        "body" => {
+            let request = RangeRequest::from_bytes(&fs::read(path.with_extension("of")).unwrap()).unwrap();
+            let piece = node::net::blob::read(&request, Body { zstd: false, bytes });
+            piece.map(drop).ok_or_else(|| "not the piece that was asked for".into())
         }
         _ => return None,
     };

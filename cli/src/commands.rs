@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 mod attest;
 mod build;
+mod demo;
 mod doctor;
 mod eval;
 mod fetch;
@@ -62,6 +63,7 @@ pub(crate) struct Cli {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
+    Demo(demo::Demo),
     Build(build::Build),
     Fetch(fetch::Fetch),
     Run(run::Run),
@@ -135,6 +137,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 
 fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
     match command {
+        Command::Demo(command) => command.run(context),
         Command::Build(command) => command.run(context),
         Command::Fetch(command) => command.run(context),
         Command::Run(command) => command.run(context),

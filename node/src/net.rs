@@ -14,7 +14,7 @@
 //! driver says what is to become of it.
 
 mod behaviour;
-pub(crate) mod blob;
+pub mod blob;
 pub(crate) mod frame;
 pub(crate) mod node_id;
 pub mod peers;

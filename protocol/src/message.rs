@@ -259,6 +259,7 @@ const STATEMENTS: &str = "statements";
 const PROOFS: &str = "proofs";
 const ITEMS: &str = "items";
 const HAVE: &str = "have";
+const HERE: &str = "here";
 const PIECE: &str = "piece";
 const ABSENT: &str = "absent";
 const BUSY: &str = "busy";
@@ -332,7 +333,7 @@ impl Encode<()> for Answer {
                 list::encode(e, items.iter())
             }
             Self::Have(nars) => {
-                e.array(2)?.str(HAVE)?;
+                e.array(2)?.str(HERE)?;
                 list::encode(e, nars.iter())
             }
             Self::Busy => e.array(1)?.str(BUSY)?.ok(),
@@ -357,7 +358,7 @@ impl<'b> Decode<'b, ()> for Answer {
                 elements(at, len, 2)?;
                 Ok(Self::Items(list::decode(d, limits::ITEMS)?))
             }
-            HAVE => {
+            HERE => {
                 elements(at, len, 2)?;
                 Ok(Self::Have(nars(d)?))
             }

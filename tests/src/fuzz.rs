@@ -12,7 +12,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::LazyLock};
 
-use node::{build, eval, fetch};
+use node::{
+    build, eval, fetch,
+    net::blob::{self, Body},
+};
 use protocol::{
     action::Action,
     derivation::Derivation,
@@ -21,7 +24,7 @@ use protocol::{
     id::{ActionId, DerivationId, NarHash},
     key::{AttesterKey, parse_secret, secret_text},
     location::Location,
-    message::{Answer, Gossip, Request},
+    message::{Answer, Gossip, RangeAnswer, RangeRequest, Request},
     name::{GuestPath, Name},
     nar::{Index, Node, NodeId, Writer},
     sri::Sri,
@@ -71,6 +74,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "statement", check: statement, seeds: &["vectors/statement"], mutations: MANY },
     Target { name: "evidence", check: evidence, seeds: &["vectors/evidence"], mutations: MANY },
     Target { name: "message", check: message, seeds: &["vectors/message"], mutations: MANY },
+    Target { name: "range", check: range, seeds: &["vectors/blob"], mutations: MANY },
+    Target { name: "body", check: body, seeds: &["vectors/blob"], mutations: 2000 },
     Target { name: "key", check: key, seeds: &["fuzz/seeds/key"], mutations: MANY },
     Target { name: "roster", check: roster, seeds: &["vectors/roster"], mutations: MANY },
     Target { name: "policy", check: policy, seeds: &["fuzz/seeds/policy"], mutations: MANY },
@@ -112,6 +117,29 @@ pub fn message(data: &[u8]) -> bool {
     // `["heads", …]` of one kind has another length than of the other.
     assert!(written.len() <= 1);
     !written.is_empty()
+}
+
+/// What is said about a piece is, written again, the same bytes, and is of one kind only.
+pub fn range(data: &[u8]) -> bool {
+    let written = [
+        RangeRequest::from_bytes(data).ok().map(|message| message.to_bytes()),
+        RangeAnswer::from_bytes(data).ok().map(|message| message.to_bytes()),
+    ];
+    let written: Vec<_> = written.into_iter().flatten().collect();
+    assert!(written.len() <= 1 && written.iter().all(|written| written == data));
+    !written.is_empty()
+}
+
+/// A body is taken for a piece of an archive if it proves that piece, and for no other; compressed or
+/// not, it is not read without bound. The archive is that of `vectors/blob/ok_one_piece`.
+pub fn body(data: &[u8]) -> bool {
+    let archive: Vec<u8> = (0..3_u32 * 4096 + 7).flat_map(u32::to_le_bytes).collect();
+    let size = archive.len() as u64;
+    let request = |zstd| RangeRequest { nar: NarHash::of(&archive), size, piece: 0, zstd };
+    let read = |zstd| blob::read(&request(zstd), Body { zstd, bytes: data.to_vec() });
+    let taken: Vec<_> = [false, true].into_iter().filter_map(read).collect();
+    assert!(taken.iter().all(|piece| *piece == archive));
+    !taken.is_empty()
 }
 
 /// At most 64 deep, or it would not have been read.

@@ -205,15 +205,14 @@ impl Fetch {
         let lines: Vec<_> = plan.lines.iter().filter(|(_, verdict)| needed(verdict)).collect();
         for (name, verdict) in lines.iter().take(NAMED) {
             let line = match verdict {
-                None => format!("{}  {name}", Style::Good.paint("built here")),
+                None => format!("{} {name}: built here", Style::Good.paint("✔")),
                 Some(verdict) => {
-                    let (style, word) = match &verdict.outcome {
-                        Outcome::Accepted { .. } => (Style::Good, "accepted"),
-                        Outcome::Pending => (Style::Busy, "pending"),
-                        Outcome::Disputed => (Style::Error, "disputed"),
-                        Outcome::Untrusted => (Style::Busy, "unknown"),
+                    let mark = match &verdict.outcome {
+                        Outcome::Accepted { .. } => Style::Good.paint("✔"),
+                        Outcome::Pending | Outcome::Untrusted => Style::Busy.paint("·"),
+                        Outcome::Disputed => Style::Error.paint("✘"),
                     };
-                    format!("{}  {name}: {verdict}", style.paint(word))
+                    format!("{mark} {name}: {verdict}")
                 }
             };
             context.tell(&line);

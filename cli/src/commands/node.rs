@@ -7,6 +7,7 @@ use node::{
     driver::{Command, Driver, DriverError, NodeStatus},
 };
 use protocol::key::AttesterKey;
+use rustix::process::Signal;
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -58,6 +59,10 @@ pub(crate) struct Run {
     /// Answer /metrics, /health and /ready there over HTTP, as at 127.0.0.1:4721
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
+
+    /// End when the process that started it does
+    #[arg(long, hide = true)]
+    dies_with_parent: bool,
 }
 
 impl NodeCommand {
@@ -72,6 +77,10 @@ impl NodeCommand {
 
 impl Run {
     fn run(self, context: &Context) -> Result<ExitCode, CliError> {
+        if self.dies_with_parent {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+                .map_err(std::io::Error::from)?;
+        }
         let mut config = context.config()?.network;
         if !self.listen.is_empty() {
             config.listen =

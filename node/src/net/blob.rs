@@ -60,10 +60,12 @@ struct Tree {
 }
 
 /// What is sent for a piece.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Body {
-    pub(crate) zstd: bool,
-    pub(crate) bytes: Vec<u8>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// Whether it is compressed.
+    pub zstd: bool,
+    /// It.
+    pub bytes: Vec<u8>,
 }
 
 impl Shelf {
@@ -126,7 +128,7 @@ impl Shelf {
 }
 
 /// The bytes that a body proves to be the piece that was asked for; `None` if it proves anything else.
-pub(crate) fn read(request: &RangeRequest, body: Body) -> Option<Vec<u8>> {
+pub fn read(request: &RangeRequest, body: Body) -> Option<Vec<u8>> {
     let body = match body.zstd {
         true => zstd::bulk::decompress(&body.bytes, PIECE_BODY_BYTES as usize).ok()?,
         false => body.bytes,
