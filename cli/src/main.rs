@@ -13,6 +13,7 @@ mod commands;
 mod context;
 mod exit;
 mod file;
+mod log_file;
 mod network;
 mod output;
 mod progress;

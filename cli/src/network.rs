@@ -1,6 +1,6 @@
 //! The network as commands see it: the node that runs, or one in this process, and what it says.
 
-use std::{collections::BTreeSet, io::Write as _, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use node::{
     control::Node,
@@ -12,7 +12,7 @@ use protocol::key::AttesterKey;
 use store::Store;
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 
-use crate::{context::Context, exit::CliError, output};
+use crate::{context::Context, exit::CliError, log_file::LogFile, output};
 
 /// Commands that wait to be taken by the node.
 pub(crate) const COMMANDS: usize = 64;
@@ -48,11 +48,9 @@ impl LocalNode {
         let own = context.keys().load()?.map(|key| AttesterKey::of(&key));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let (commands, heard) = mpsc::channel(COMMANDS);
-        let (json, quiet) = (context.json, context.quiet);
+        let mut log = Log { json: context.json, quiet: true, file: None };
         let note = move |note: Note| match note {
-            Note::Equivocation { .. } | Note::Trouble { .. } | Note::Banished { .. } => {
-                log(&note, json, quiet);
-            }
+            Note::Equivocation { .. } | Note::Trouble { .. } | Note::Banished { .. } => log.note(&note),
             _ => {}
         };
         let running = {
@@ -109,28 +107,45 @@ impl Context {
     }
 }
 
-/// A line of the log.
-pub(crate) fn log(note: &Note, json: bool, quiet: bool) {
-    if json {
-        return output::complain(&output::envelope("node", note).to_string());
-    }
-    let line = match note {
-        Note::Listening { address } => format!("listening on {address}"),
-        Note::Reachable { reachable } => format!("reachable: {}", self::reachable(reachable)),
-        Note::Fetched { nar } => format!("fetched {nar}"),
-        Note::NotFetched { nar, why } => format!("cannot fetch {nar}: {why:?}"),
-        Note::Connected { node, address } => format!("connected to {node} at {address}"),
-        Note::Disconnected { node } => format!("disconnected from {node}"),
-        Note::Banished { node, why } => format!("will not listen to {node} for a while: {why:?}"),
-        Note::Equivocation { attester } => {
-            format!("{attester} said two different things at one place: it counts no more")
+/// Where a node's notes go.
+pub(crate) struct Log {
+    pub(crate) json: bool,
+    /// Only trouble is worth a line.
+    pub(crate) quiet: bool,
+    /// Instead of stderr.
+    pub(crate) file: Option<LogFile>,
+}
+
+impl Log {
+    /// A line of the log.
+    pub(crate) fn note(&mut self, note: &Note) {
+        if self.json {
+            return self.line(&output::envelope("node", note).to_string());
         }
-        Note::Trouble { what } => format!("trouble: {what}"),
-    };
-    if !quiet || matches!(note, Note::Trouble { .. } | Note::Equivocation { .. }) {
-        output::complain(&output::plain(&line));
+        let line = match note {
+            Note::Listening { address } => format!("listening on {address}"),
+            Note::Reachable { reachable } => format!("reachable: {}", self::reachable(reachable)),
+            Note::Fetched { nar } => format!("fetched {nar}"),
+            Note::NotFetched { nar, why } => format!("cannot fetch {nar}: {why:?}"),
+            Note::Connected { node, address } => format!("connected to {node} at {address}"),
+            Note::Disconnected { node } => format!("disconnected from {node}"),
+            Note::Banished { node, why } => format!("will not listen to {node} for a while: {why:?}"),
+            Note::Equivocation { attester } => {
+                format!("{attester} said two different things at one place: it counts no more")
+            }
+            Note::Trouble { what } => format!("trouble: {what}"),
+        };
+        if !self.quiet || matches!(note, Note::Trouble { .. } | Note::Equivocation { .. }) {
+            self.line(&output::plain(&line));
+        }
     }
-    let _ = std::io::stderr().flush();
+
+    fn line(&mut self, line: &str) {
+        match &mut self.file {
+            Some(file) => file.write(line),
+            None => output::complain(line),
+        }
+    }
 }
 
 /// Whether others can connect, for people.

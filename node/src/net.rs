@@ -21,7 +21,7 @@ pub mod peers;
 
 use std::time::Duration;
 
-pub use libp2p::Multiaddr;
+pub use libp2p::{Multiaddr, PeerId};
 use libp2p::{StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
 use protocol::{key::SigningKey, message};
 use serde::Deserialize;

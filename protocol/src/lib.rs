@@ -24,6 +24,7 @@
 //! * [`intoto`]: an attestation in the words of other tools.
 //! * [`evidence`]: proofs against a key, and the file in which statements are carried by hand.
 //! * [`message`]: what nodes say to each other.
+//! * [`ticket`]: what people give each other so that their nodes are connected.
 //!
 //! Pure on purpose: no I/O, no clock, no randomness, no async. Everything here compiles for
 //! `wasm32-unknown-unknown`, so that a browser can check what a node can check.
@@ -46,4 +47,5 @@ pub mod nar;
 pub mod output;
 pub mod sri;
 pub mod statement;
+pub mod ticket;
 pub mod witness;

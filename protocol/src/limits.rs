@@ -79,3 +79,11 @@ pub const HEADS: usize = 4096;
 
 /// Statements and proofs in one answer, or in one gossip.
 pub const ITEMS: usize = 1024;
+
+/// Addresses in a ticket, and bytes of one.
+pub const TICKET_ADDRESSES: usize = 8;
+/// See [`TICKET_ADDRESSES`].
+pub const ADDRESS_BYTES: usize = 256;
+
+/// Longest text of a ticket, in characters: the longest addresses fit, and a QR code has room for it.
+pub const TICKET_BYTES: usize = 4096;

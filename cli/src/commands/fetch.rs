@@ -55,6 +55,10 @@ pub(crate) struct Fetch {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "31536000")]
     wait: Option<u32>,
 
+    /// Decide by this policy, as in `one` or `strict`, or in a file, and not by the configured one
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<String>,
+
     /// Unpack the output into a directory, which must not exist yet
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -106,10 +110,11 @@ impl Fetch {
         }
         let reach = if self.offline { Reach::Nobody } else { Reach::Anybody };
         let (substitutes, _local) = context.substitutes(&store, reach)?;
+        let policy = self.policy.as_deref().map(super::policy::read).transpose()?;
         let begun = Instant::now();
         let mut told = false;
         let plan = loop {
-            let judgement = context.judgement(&store, None)?;
+            let judgement = context.judgement(&store, policy.clone())?;
             let looked = Instant::now();
             let plan = self.plan(&store, &judgement, &evaluation, &ids)?;
             let waited = self.wait.is_none_or(|most| begun.elapsed().as_secs() >= u64::from(most));

@@ -1,6 +1,13 @@
 //! `node`: this machine's part of the network.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    fs::File,
+    net::SocketAddr,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Command as Process, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
 
 use node::{
     control::{Control, ControlError, Node},
@@ -17,12 +24,16 @@ use tokio::{
 use crate::{
     context::Context,
     exit::{CliError, Code},
-    network::{self, COMMANDS},
+    log_file::LogFile,
+    network::{self, COMMANDS, Log},
     output,
 };
 
 /// How long whoever still asks something may take at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long a node may take to begin: it may have to rebuild an index.
+const START: Duration = Duration::from_secs(300);
 
 /// Run a node of the network, see how it is, stop it
 ///
@@ -35,6 +46,8 @@ pub(crate) enum NodeCommand {
     /// Prints its addresses, which others give to `assize peer add`. Listens on port 4720, unless
     /// the configuration or --listen says otherwise.
     Run(Run),
+    /// Start one that runs on when this command has ended, with its log in `node.log` in the store's directory
+    Start(Run),
     /// Show whether a node runs, and what it knows
     Status,
     /// Stop the node that runs
@@ -60,6 +73,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
 
+    /// Write the log there, and not on stderr: 8 MiB of it, and as much in FILE.1
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+
     /// End when the process that started it does
     #[arg(long, hide = true)]
     dies_with_parent: bool,
@@ -69,6 +86,7 @@ impl NodeCommand {
     pub(crate) fn run(self, context: &Context) -> Result<ExitCode, CliError> {
         match self {
             Self::Run(run) => run.run(context),
+            Self::Start(run) => run.start(context),
             Self::Status => status(context),
             Self::Stop => stop(context),
         }
@@ -94,13 +112,13 @@ impl Run {
         let own = context.keys().load()?.map(|key| AttesterKey::of(&key));
         let (store, service) = context.own_store()?;
         let (commands, heard) = mpsc::channel(COMMANDS);
-        let (json, quiet) = (context.json, context.quiet);
+        let file = self.log.as_deref().map(LogFile::open).transpose()?;
+        let mut log = Log { json: context.json, quiet: context.quiet, file };
         let home = store.home().to_owned();
         // Not `Context::block_on`: Ctrl-C ends a node in order, like a signal to terminate.
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let ran = runtime.block_on(async {
-            let driver =
-                Driver::new(store, &config, &more, own, move |note| network::log(&note, json, quiet))?;
+            let driver = Driver::new(store, &config, &more, own, move |note| log.note(&note))?;
             let control = Control::bind(&home, self.metrics).await?;
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
@@ -125,6 +143,59 @@ impl Run {
         runtime.shutdown_timeout(LAST_ANSWERS);
         drop(service);
         ran.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+impl Run {
+    /// Starts another process that does the same, and waits until it can be talked to.
+    fn start(self, context: &Context) -> Result<ExitCode, CliError> {
+        if let Ok(node) = Node::there(&context.home) {
+            let status = context.block_on(async move { node.status().await })??;
+            context.tell(&format!("{} runs already", status.node));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let log = self.log.clone().unwrap_or_else(|| context.home.join("node.log"));
+        std::fs::create_dir_all(&context.home)?;
+        // Whatever it says before it has its log, or when it ends.
+        let last_words = File::options().append(true).create(true).open(&log)?;
+        let before = last_words.metadata()?.len();
+        let mut command = Process::new(std::env::current_exe()?);
+        command.arg("--home").arg(&context.home).args(["node", "run", "--log"]).arg(&log);
+        command.args(self.listen.iter().flat_map(|address| ["--listen", address]));
+        command.args(self.peer.iter().flat_map(|address| ["--peer", address]));
+        command.args(self.no_mdns.then_some("--no-mdns"));
+        if let Some(metrics) = self.metrics {
+            command.arg("--metrics").arg(metrics.to_string());
+        }
+        // In a group of its own, so that Ctrl-C here is not for it.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(last_words).process_group(0);
+        let mut process = command.spawn()?;
+        let begun = Instant::now();
+        let node = loop {
+            match Node::there(&context.home) {
+                Ok(node) => break node,
+                Err(_) if begun.elapsed() < START => std::thread::sleep(Duration::from_millis(20)),
+                Err(error) => return Err(error.into()),
+            }
+            if process.try_wait()?.is_some() {
+                let words = std::fs::read(&log)?;
+                let words = words.get(usize::try_from(before).unwrap_or(0)..).unwrap_or_default();
+                let mut error = CliError::new(Code::Failed, "the node has ended at once");
+                for line in String::from_utf8_lossy(words).lines() {
+                    error = error.detail(line);
+                }
+                return Err(error.hint(format!("its log is `{}`", log.display())));
+            }
+        };
+        let status = context.block_on(async move { node.status().await })??;
+        if context.json {
+            output::json("status", &status)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        status.addresses.iter().try_for_each(|address| output::say(&output::plain(&address.to_string())))?;
+        context
+            .tell(&format!("the node runs; its log is `{}`, and `assize node stop` ends it", log.display()));
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -204,7 +275,7 @@ impl From<ControlError> for CliError {
     fn from(error: ControlError) -> Self {
         match &error {
             ControlError::Nobody { .. } => {
-                Self::new(Code::Unreachable, &error).hint("start one with `assize node run`")
+                Self::new(Code::Unreachable, &error).hint("start one with `assize node start`")
             }
             ControlError::Address { .. } => Self::of(Code::Failed, &error)
                 .hint("is the port in use? `--metrics 127.0.0.1:0` takes a free one"),

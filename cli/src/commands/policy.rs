@@ -75,7 +75,7 @@ impl PolicyCommand {
 }
 
 /// A policy by its name, or from a file.
-fn read(text: &str) -> Result<Value, CliError> {
+pub(super) fn read(text: &str) -> Result<Value, CliError> {
     if Preset::named(text).is_some() {
         return Ok(Value::from(text));
     }

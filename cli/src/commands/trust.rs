@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc};
 
 use node::{attest::now, judgement::JudgementError};
-use protocol::{id::ActionId, key::AttesterKey, name::Name};
+use protocol::{id::ActionId, key::AttesterKey, name::Name, ticket::Ticket};
 use serde_json::json;
 use store::Store;
 use trust::{
@@ -35,7 +35,8 @@ pub(crate) enum TrustCommand {
     Add {
         /// What you call it
         name: Name,
-        /// Its key, as `assize key show` prints it there
+        /// Its key, as `assize key show` prints it there, or a ticket that has it
+        #[arg(value_name = "KEY|TICKET", value_parser = key_or_ticket)]
         key: AttesterKey,
         /// A group it belongs to; can be given several times
         #[arg(short, long = "group", value_name = "GROUP")]
@@ -71,6 +72,16 @@ pub(crate) enum TrustCommand {
         /// File to read; `-` for stdin
         file: PathBuf,
     },
+}
+
+fn key_or_ticket(text: &str) -> Result<AttesterKey, String> {
+    if !text.to_ascii_lowercase().starts_with("peer:") {
+        return text.parse().map_err(|e: protocol::key::KeyError| e.to_string());
+    }
+    let ticket: Ticket = text.parse().map_err(|e: protocol::ticket::TicketError| e.to_string())?;
+    let key = ticket.attester.ok_or("the ticket names no key: its owner builds nothing, or has not yet")?;
+    // What is typed is checked; so is what a ticket says.
+    key.to_string().parse().map_err(|e: protocol::key::KeyError| e.to_string())
 }
 
 fn day(text: &str) -> Result<Day, String> {

@@ -11,6 +11,9 @@ use std::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use serde::{Deserialize, Serialize};
 
+use trust::peer::NodeId;
+
+use super::node_id;
 use crate::document;
 
 /// Longest file, in bytes.
@@ -109,6 +112,34 @@ pub fn split(address: &Multiaddr) -> Result<(PeerId, Multiaddr), PeersError> {
         Some(Protocol::P2p(peer)) if !rest.is_empty() => Ok((peer, rest)),
         _ => Err(PeersError::Nobody(address.clone())),
     }
+}
+
+/// The id of the node with this key; `None` if it is no key.
+pub fn id_of(key: &[u8; 32]) -> Option<PeerId> {
+    node_id::peer(&NodeId(*key))
+}
+
+/// The key of a node; `None` if it has another kind of key.
+pub fn key_of(id: &PeerId) -> Option<[u8; 32]> {
+    node_id::of_peer(id).map(|node| node.0)
+}
+
+/// An address without the node's id at its end.
+pub fn without_node(address: &Multiaddr) -> Multiaddr {
+    let mut rest = address.clone();
+    match rest.pop() {
+        Some(Protocol::P2p(_)) => rest,
+        _ => address.clone(),
+    }
+}
+
+/// Whether an address means the machine itself.
+pub fn is_loopback(address: &Multiaddr) -> bool {
+    address.iter().any(|part| match part {
+        Protocol::Ip4(ip) => ip.is_loopback(),
+        Protocol::Ip6(ip) => ip.is_loopback(),
+        _ => false,
+    })
 }
 
 impl Peers {
