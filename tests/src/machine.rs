@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -22,6 +22,8 @@ pub struct Machine {
     /// The node, if it runs.
     pub running: Option<Child>,
     log: Option<mpsc::Receiver<String>>,
+    /// The network namespace that its node runs in.
+    namespace: Option<String>,
     /// Where the node listens, with its id at the end, once it has run.
     pub address: String,
 }
@@ -50,16 +52,27 @@ impl Machine {
              local large = copy('large', assize.source('large.bin'), '/in/of');
              { a: write('a'), b: write('b'), c: write('c'), large: large, small: copy('small', large, '/in/of') }",
         );
-        Self { sandbox, running: None, log: None, address: String::new() }
+        Self { sandbox, running: None, log: None, namespace: None, address: String::new() }
+    }
+
+    /// Its node runs in this network namespace, and listens there.
+    pub fn inside(mut self, namespace: &str, listen: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        listen.clone_into(&mut self.address);
+        self
     }
 
     /// Starts a node, at the same address as before if there was one.
     pub fn start(mut self) -> Self {
         let listen = match self.address.split_once("/p2p/") {
             Some((address, _)) => address.to_owned(),
-            None => "/ip4/127.0.0.1/tcp/0".into(),
+            None if self.address.is_empty() => "/ip4/127.0.0.1/tcp/0".into(),
+            None => self.address.clone(),
         };
         let mut command = self.sandbox.command(["node", "run", "--no-mdns", "--json", "--listen", &listen]);
+        if let Some(namespace) = &self.namespace {
+            command = within(namespace, &command);
+        }
         let mut child = command.stdout(Stdio::null()).spawn().expect("the program starts");
         let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let (to, log) = mpsc::channel();
@@ -120,6 +133,18 @@ impl Machine {
             thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// The same command in a network namespace.
+fn within(namespace: &str, command: &Command) -> Command {
+    let mut inside = Command::new("ip");
+    inside.args(["netns", "exec", namespace]).arg(command.get_program()).args(command.get_args());
+    inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(directory) = command.get_current_dir() {
+        inside.current_dir(directory);
+    }
+    inside.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    inside
 }
 
 impl Drop for Machine {

@@ -9,10 +9,14 @@ use libp2p::{Multiaddr, PeerId, swarm::dial_opts::DialOpts};
 
 use crate::net::peers::Peers;
 
-/// Pause before a node is dialled again: at first, and at most.
+/// Pause before a node is dialled again: at first, and at most, if there are few. A network that heals
+/// is whole again after that.
 const REDIAL: Duration = Duration::from_secs(1);
 /// See [`REDIAL`].
-const REDIAL_MOST: Duration = Duration::from_secs(60);
+const REDIAL_MOST: Duration = Duration::from_secs(5);
+
+/// How many are few: of more, each waits longer, so that not more than some are dialled in a second.
+const FEW: u32 = 16;
 
 /// Nodes to be connected to.
 #[derive(Default)]
@@ -86,13 +90,15 @@ impl Dials {
     /// Those who are not connected, and whose turn it is.
     pub(super) fn due(&mut self, connected: &BTreeSet<PeerId>) -> Vec<DialOpts> {
         let now = Instant::now();
+        let absent = self.dials.keys().filter(|peer| !connected.contains(peer)).count();
+        let most = REDIAL_MOST * u32::try_from(absent).unwrap_or(u32::MAX).div_ceil(FEW).max(1);
         let mut due = Vec::new();
         for (peer, dial) in &mut self.dials {
             if connected.contains(peer) || dial.next > now {
                 continue;
             }
             dial.next = now + dial.pause;
-            dial.pause = (dial.pause * 2).min(REDIAL_MOST);
+            dial.pause = (dial.pause * 2).min(most);
             due.push(DialOpts::peer_id(*peer).addresses(dial.addresses.clone()).build());
         }
         due
