@@ -1,0 +1,297 @@
+//! Honest nodes among hostile ones, which spam, lie about heads and archives, send garbage and other
+//! bytes, and flood with streams: what is true reaches everybody, what is false nobody, and it costs
+//! no more memory than is said.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use libp2p::{
+    Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder,
+    gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode},
+    noise,
+    swarm::NetworkBehaviour,
+    tcp, yamux,
+};
+use node::{
+    control::Node,
+    driver::{Command, Driver, Fetched, Note},
+    key::Keys,
+    net::Config,
+};
+use protocol::{
+    id::{ActionId, NarHash, StatementId},
+    key::{AttesterKey, SigningKey},
+    limits,
+    message::{self, Answer, FeedHead, ProofsDigest, RangeAnswer, RangeRequest, Request},
+    name::Name,
+    nar,
+    output::{Output, Outputs},
+    statement::{Attestation, Body, Platform},
+};
+use store::Store;
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+const HONEST: usize = 7;
+const HOSTILE: usize = 3;
+const STATEMENTS: u64 = 300;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Bytes of memory that all of them may take together, in this one process: ten nodes, of which
+/// each may hold the pieces that it fetches and sends.
+const MEMORY: u64 = 512 << 20;
+
+struct Honest {
+    store: Arc<Store>,
+    node: Node,
+    commands: mpsc::Sender<Command>,
+    address: Multiaddr,
+    banished: Arc<Mutex<BTreeSet<String>>>,
+    _home: tempfile::TempDir,
+}
+
+impl Honest {
+    /// A node that follows `attester` and is to be connected to `peers`.
+    async fn start(attester: &AttesterKey, peers: &[Multiaddr]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let roster = format!(r#"{{ "version": 1, "attesters": {{ "alice": {{ "key": "{attester}" }} }} }}"#);
+        std::fs::write(home.path().join("trust.json"), roster).unwrap();
+        let store = Arc::new(Store::open(home.path(), |_| false).unwrap());
+        let listen = Some(vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
+        let config = Config { listen, mdns: Some(false), ..Config::default() };
+        let (listening, mut addresses) = mpsc::unbounded_channel();
+        let banished = Arc::<Mutex<BTreeSet<String>>>::default();
+        let noted = banished.clone();
+        let note = move |note| match note {
+            Note::Listening { address } => _ = listening.send(address),
+            Note::Banished { node, .. } => _ = noted.lock().unwrap().insert(node),
+            _ => {}
+        };
+        let driver = Driver::new(store.clone(), &config, peers, None, note).unwrap();
+        let (commands, heard) = mpsc::channel(16);
+        tokio::spawn(driver.run(heard));
+        let address = timeout(PATIENCE, addresses.recv()).await.unwrap().unwrap();
+        let node = Node::Here(commands.clone());
+        Self { store, node, commands, address, banished, _home: home }
+    }
+}
+
+#[derive(NetworkBehaviour)]
+struct Evil {
+    gossip: gossipsub::Behaviour,
+    stream: libp2p_stream::Behaviour,
+}
+
+const QUERY: StreamProtocol = StreamProtocol::new(message::QUERY);
+const BLOB: StreamProtocol = StreamProtocol::new(message::BLOB);
+
+fn evil_swarm() -> Swarm<Evil> {
+    let config = gossipsub::ConfigBuilder::default()
+        .validation_mode(ValidationMode::Anonymous)
+        .max_transmit_size(limits::GOSSIP_BYTES + 1024)
+        .build()
+        .unwrap();
+    let gossip = gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config).unwrap();
+    let mut swarm = SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|_| Evil { gossip, stream: libp2p_stream::Behaviour::new() })
+        .unwrap()
+        .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
+        .build();
+    swarm.behaviour_mut().gossip.subscribe(&IdentTopic::new(message::FEED)).unwrap();
+    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    swarm
+}
+
+async fn receive(stream: &mut Stream) -> std::io::Result<Vec<u8>> {
+    let mut len = [0; 4];
+    stream.read_exact(&mut len).await?;
+    let mut bytes = vec![0; u32::from_be_bytes(len).min(1 << 20) as usize];
+    stream.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+async fn send(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(&(bytes.len() as u32).to_be_bytes()).await?;
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
+/// Says to have everything of everybody, and gives something else, or nothing.
+async fn lie(mut stream: Stream, about: AttesterKey, n: u64) -> std::io::Result<()> {
+    let request = receive(&mut stream).await?;
+    let answer = match Request::from_bytes(&request) {
+        Ok(Request::Heads { .. }) => {
+            let last = StatementId::from_bytes([7; 32]);
+            let head = FeedHead { attester: about, len: u64::MAX - n, last, proofs: ProofsDigest::default() };
+            Answer::Heads { heads: vec![head], more: true }.to_bytes()
+        }
+        Ok(Request::Have { nars }) => Answer::Have(nars).to_bytes(),
+        Ok(_) if n.is_multiple_of(2) => vec![0xff; 1000],
+        Ok(_) => Answer::Items(Vec::new()).to_bytes(),
+        Err(_) => Vec::new(),
+    };
+    send(&mut stream, &answer).await
+}
+
+/// Sends as many bytes as were asked for, and others.
+async fn sell(mut stream: Stream) -> std::io::Result<()> {
+    let request = RangeRequest::from_bytes(&receive(&mut stream).await?).map_err(std::io::Error::other)?;
+    let bytes = vec![0x5a; (request.bytes().end - request.bytes().start) as usize];
+    let answer = RangeAnswer::Piece { zstd: false, len: bytes.len() as u64 };
+    send(&mut stream, &answer.to_bytes()).await?;
+    stream.write_all(&bytes).await?;
+    stream.flush().await
+}
+
+/// Opens streams without end: some say nothing, some say too much, some ask for what they never take.
+async fn flood(mut streams: libp2p_stream::Control, to: PeerId, nar: NarHash, size: u64) {
+    let mut held = Vec::new();
+    for n in 0_u64.. {
+        let protocol = if n.is_multiple_of(2) { QUERY } else { BLOB };
+        let Ok(Ok(mut stream)) = timeout(Duration::from_secs(5), streams.open_stream(to, protocol)).await
+        else {
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let said = match n % 5 {
+            0 => stream.write_all(&[0xff; 64]).await,
+            1 => {
+                let request = RangeRequest { nar, size, piece: n % message::pieces(size), zstd: false };
+                send(&mut stream, &request.to_bytes()).await
+            }
+            2 => send(&mut stream, &[0x80; 100]).await,
+            3 => stream.write_all(&[0, 0, 0, 64, 1, 2, 3]).await,
+            _ => Ok(()),
+        };
+        if said.is_ok() && held.len() < 500 {
+            held.push(stream);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn evil(honest: Vec<Multiaddr>, about: AttesterKey, nar: NarHash, size: u64) {
+    let mut swarm = evil_swarm();
+    let mut control = swarm.behaviour().stream.new_control();
+    let (mut queries, mut blobs) = (control.accept(QUERY).unwrap(), control.accept(BLOB).unwrap());
+    for address in honest {
+        let peer = address.iter().last();
+        if let Some(libp2p::multiaddr::Protocol::P2p(peer)) = peer {
+            tokio::spawn(flood(control.clone(), peer, nar, size));
+        }
+        swarm.dial(address).unwrap();
+    }
+    let mut spam = tokio::time::interval(Duration::from_millis(5));
+    let mut n = 0_u64;
+    loop {
+        tokio::select! {
+            _ = swarm.select_next_some() => {}
+            Some((_, stream)) = queries.next() => { tokio::spawn(lie(stream, about, n)); }
+            Some((_, stream)) = blobs.next() => { tokio::spawn(sell(stream)); }
+            _ = spam.tick() => {
+                let data = [&n.to_le_bytes()[..], &[0x99; 30_000]].concat();
+                let _ = swarm.behaviour_mut().gossip.publish(IdentTopic::new(message::FEED), data);
+            }
+        }
+        n += 1;
+    }
+}
+
+fn attestation(n: u64) -> Body {
+    let name = |text: &str| Name::new(text).unwrap();
+    let output = Output { nar: NarHash::of(&n.to_le_bytes()), size: 96 };
+    Body::Built(Attestation {
+        action: ActionId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes()),
+        outputs: Outputs::from([(Name::out(), output)]),
+        witness: None,
+        platform: Platform { engine: name("none"), arch: name("none"), os: name("none") },
+    })
+}
+
+/// The most memory that this process has had, in bytes, if the system says.
+fn memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waits = async {
+        while !condition() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, waits).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_of_ten_are_hostile() {
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let alice = AttesterKey::of(&key);
+    let mut honest: Vec<Honest> = Vec::new();
+    for n in 0..HONEST {
+        // Each knows the one before: in a line, so that everything has a long way.
+        let peers: Vec<_> = n.checked_sub(1).map(|n| honest[n].address.clone()).into_iter().collect();
+        honest.push(Honest::start(&alice, &peers).await);
+    }
+    // The one has something, the other end of the line wants it.
+    let (first, last) = (&honest[0], &honest[HONEST - 1]);
+    let mut content = vec![0; 12 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut content);
+    let archive = nar::dump_file(Vec::new(), false, content.len() as u64, &content[..]).unwrap();
+    let nar = first.store.admit(&archive[..], None, u64::MAX).unwrap().hash;
+    let size = archive.len() as u64;
+    honest[1].store.admit(&archive[..], None, u64::MAX).unwrap();
+    let addresses: Vec<_> = honest.iter().map(|node| node.address.clone()).collect();
+    let hostile: Vec<_> =
+        (0..HOSTILE).map(|_| tokio::spawn(evil(addresses.clone(), alice, nar, size))).collect();
+    // They are at it before anything is said.
+    sleep(Duration::from_secs(1)).await;
+    for n in 0..STATEMENTS {
+        first.store.say(&key, 0, [attestation(n)]).unwrap();
+        if n.is_multiple_of(50) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+    for (n, node) in honest.iter().enumerate() {
+        let all = || node.store.head(&alice).unwrap().len() == STATEMENTS;
+        until(&format!("node {n} has all statements"), all).await;
+        // And nothing but these.
+        assert_eq!(node.store.attesters().unwrap(), [alice]);
+        assert_eq!(node.store.bearing(&alice).unwrap(), []);
+    }
+    // The last is connected to none of those who have it, and asks one who is.
+    let near = &honest[2];
+    let fetched = timeout(PATIENCE, near.node.fetch(nar, size, |_| {})).await.unwrap().unwrap();
+    assert_eq!(fetched, Fetched::Done);
+    assert!(near.store.open_nar(&nar).unwrap().bytes() == archive);
+    until("who sends other bytes is banished", || !near.banished.lock().unwrap().is_empty()).await;
+    let peer = |node: &Honest| Keys::new(node.store.home()).node().unwrap().verifying_key().to_bytes();
+    let names: BTreeSet<_> = honest
+        .iter()
+        .filter_map(|node| node::net::peers::id_of(&peer(node)))
+        .map(|id| id.to_string())
+        .collect();
+    for node in &honest {
+        let banished = node.banished.lock().unwrap();
+        assert!(banished.is_disjoint(&names), "an honest node was banished: {banished:?}");
+    }
+    // Nobody has it whom the last one can reach but liars: that is said, and nothing is kept.
+    if let Some(memory) = memory() {
+        assert!(memory < MEMORY, "{} MiB", memory >> 20);
+        eprintln!("{} MiB at most", memory >> 20);
+    }
+    hostile.iter().for_each(tokio::task::JoinHandle::abort);
+    for node in [first, last] {
+        node.commands.send(Command::Stop).await.unwrap();
+    }
+}
