@@ -127,3 +127,30 @@ fn damage_is_nobodys_archive() {
     dave.sandbox.ok(["fetch", "large"]);
     dave.sandbox.ok(["store", "verify"]);
 }
+
+/// Who has an archive is found by way of a node that has nothing of it, and that alone was named.
+#[test]
+fn what_no_neighbour_has_is_found() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let listen = format!("/ip4/127.0.0.1/tcp/{}", free.port());
+    let hub = Machine::new(ASSIZE);
+    hub.sandbox.configure(&format!("{{ network: {{ external: ['{listen}'], listen: ['{listen}'] }} }}"));
+    let hub = hub.at(&listen).start();
+    let alice = Machine::new(ASSIZE);
+    alice.sandbox.ok(["key", "show"]);
+    alice.sandbox.ok(["peer", "add", &hub.address]);
+    let alice = alice.start();
+    // Whether she can be reached, the hub finds out for her.
+    assert_eq!(alice.hears("reachable")["reachable"]["is"], "yes");
+    let dave = Machine::new(ASSIZE);
+    dave.trusts("alice", &alice);
+    dave.sandbox.configure("{ policy: 'one' }");
+    dave.sandbox.ok(["peer", "add", &hub.address]);
+    let dave = dave.start();
+    let nar = alice.sandbox.build("large");
+    dave.finds("large", 0);
+    // The nodes find each other in the hash table, at once or when it is searched.
+    let fetched = (0..20).any(|_| dave.sandbox.run(["fetch", "large"]).out.starts_with(&nar));
+    assert!(fetched, "{}", dave.sandbox.run(["fetch", "large"]).err);
+    assert_eq!(hub.sandbox.json(&["store", "df"])["archives"]["files"], 0);
+}

@@ -84,10 +84,11 @@ const SERVING: usize = 128;
 /// See [`SERVING`].
 const SERVING_ONE: usize = 16;
 
-/// Pieces that are being sent at once, each of which is in memory: to all nodes, and to one.
+/// Pieces that are being sent at once, each of which is in memory: to all nodes, and to one. Who has
+/// a piece asks for the next before the place of the first is free.
 const SENDING: usize = 64;
 /// See [`SENDING`].
-const SENDING_ONE: usize = 8;
+const SENDING_ONE: usize = 16;
 
 /// Streams on which it is only said that it is not somebody's turn.
 const REFUSING: usize = 64;

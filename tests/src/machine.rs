@@ -55,11 +55,16 @@ impl Machine {
         Self { sandbox, running: None, log: None, namespace: None, address: String::new() }
     }
 
+    /// Its node listens there.
+    pub fn at(mut self, listen: &str) -> Self {
+        listen.clone_into(&mut self.address);
+        self
+    }
+
     /// Its node runs in this network namespace, and listens there.
     pub fn inside(mut self, namespace: &str, listen: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
-        listen.clone_into(&mut self.address);
-        self
+        self.at(listen)
     }
 
     /// Starts a node, at the same address as before if there was one.
@@ -150,5 +155,9 @@ fn within(namespace: &str, command: &Command) -> Command {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.kill();
+        // One that was started in the background.
+        if self.sandbox.home().join("node.sock").exists() {
+            let _ = self.sandbox.run(["node", "stop"]);
+        }
     }
 }

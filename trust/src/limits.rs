@@ -99,6 +99,9 @@ pub const PIECE_PATIENCE: u64 = 120_000;
 /// Pieces that may fail one after the other before a node is not asked for that archive any more.
 pub const PIECE_FAILURES: u32 = 3;
 
+/// Likewise for a node that has no time.
+pub const PIECE_BUSY: u32 = 60;
+
 /// How long a node that failed, or was busy, is left alone; and how long a piece may take at a node
 /// whose speed is not known before another is asked for it.
 pub const SLOW: u64 = 1_000;

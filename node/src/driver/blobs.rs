@@ -30,6 +30,9 @@ use crate::net::{
     frame,
 };
 
+/// How long the other side may take to find a piece: of a long archive it has to make the tree first.
+const FINDING: Duration = Duration::from_secs(60);
+
 /// How long a stream may stand still while a piece crosses it.
 const STILL: Duration = Duration::from_secs(15);
 
@@ -222,7 +225,7 @@ async fn ask(
         let answer = frame::read(&mut stream, RANGE_BYTES).await?;
         Ok::<_, io::Error>((stream, answer))
     };
-    let (mut stream, answer) = time::timeout(2 * HEARING, exchange).await??;
+    let (mut stream, answer) = time::timeout(FINDING, exchange).await??;
     let (zstd, len) = match RangeAnswer::from_bytes(&answer) {
         Ok(RangeAnswer::Piece { zstd, len }) => (zstd, len),
         Ok(RangeAnswer::Absent) => return Ok(Err(Piece::Absent)),

@@ -86,6 +86,9 @@ impl Driver {
             SwarmEvent::ExternalAddrConfirmed { address } => {
                 self.reach.tried.remove(&address);
                 self.reach.at.insert(address);
+                // Whoever was told before does not know it.
+                let announced = std::mem::take(&mut self.reach.announced);
+                self.reach.to_announce.extend(announced);
             }
             SwarmEvent::ExternalAddrExpired { address } => _ = self.reach.at.remove(&address),
             SwarmEvent::Behaviour(BehaviourEvent::Reach(autonat::v2::client::Event {
@@ -209,7 +212,10 @@ impl Driver {
 
     /// Tells others about some of the archives that are here.
     pub(super) fn announce(&mut self) {
-        if self.connected.is_empty() {
+        // As long as nobody is known who would remember it, it waits.
+        if self.reach.to_announce.is_empty()
+            || self.swarm.behaviour_mut().kad.kbuckets().all(|bucket| bucket.is_empty())
+        {
             return;
         }
         for _ in 0..ANNOUNCED {

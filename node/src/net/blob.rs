@@ -20,7 +20,7 @@ use bao_tree::{
         BaoContentItem,
         outboard::PreOrderMemOutboard,
         round_up_to_chunks,
-        sync::{DecodeResponseIter, encode_ranges_validated},
+        sync::{DecodeResponseIter, encode_ranges},
     },
 };
 use protocol::{
@@ -77,7 +77,7 @@ impl Shelf {
         }
         let mut bytes = Vec::with_capacity(PIECE_BODY_BYTES as usize);
         let ranges = chunks(request.bytes());
-        encode_ranges_validated(tree.archive.bytes(), &tree.outboard, &ranges, &mut bytes).ok()?;
+        encode_ranges(tree.archive.bytes(), &tree.outboard, &ranges, &mut bytes).ok()?;
         if request.zstd
             && let Ok(short) = zstd::bulk::compress(&bytes, LEVEL)
             && short.len() < bytes.len() - bytes.len() / WORTH

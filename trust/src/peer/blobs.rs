@@ -19,7 +19,7 @@ use protocol::{
 
 use super::{Effect, NodeId, Peer, Time, Why, links::Link};
 use crate::limits::{
-    PIECE_FAILURES, PIECE_PATIENCE, PIECES, PIECES_OF_ONE, SEARCH_HOPE, SLOW, WANTS, ZSTD_BELOW,
+    PIECE_BUSY, PIECE_FAILURES, PIECE_PATIENCE, PIECES, PIECES_OF_ONE, SEARCH_HOPE, SLOW, WANTS, ZSTD_BELOW,
 };
 
 /// What became of a piece that was asked for.
@@ -72,9 +72,16 @@ struct Want {
     left: BTreeSet<u64>,
     /// Pieces that are asked for, and of how many nodes.
     asked: BTreeMap<u64, usize>,
-    /// Who has it, and how often it failed to send a piece since the last that came.
-    from: BTreeMap<NodeId, u32>,
+    /// Who has it, and how it failed to send a piece since the last that came.
+    from: BTreeMap<NodeId, Failures>,
     search: Search,
+}
+
+/// How often something was not had of a node, one after the other.
+#[derive(Debug, Clone, Copy, Default)]
+struct Failures {
+    failed: u32,
+    busy: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +207,7 @@ impl Peer {
         }
         for nar in nars {
             if let Some(want) = self.blobs.wants.get_mut(nar) {
-                want.from.insert(node, 0);
+                want.from.entry(node).or_default();
             }
         }
     }
@@ -230,7 +237,7 @@ impl Peer {
             Piece::Came { bytes } => {
                 want.left.remove(&number);
                 want.asked.remove(&number);
-                want.from.entry(node).and_modify(|failures| *failures = 0);
+                want.from.entry(node).and_modify(|failures| *failures = Failures::default());
                 if let Some(link) = self.links.get_mut(&node) {
                     let millis = now.0.saturating_sub(since.0).max(1);
                     let speed = bytes.saturating_mul(1000).saturating_mul(at_once as u64) / millis;
@@ -242,12 +249,14 @@ impl Peer {
             }
             Piece::Absent => _ = want.from.remove(&node),
             Piece::Busy | Piece::Failed => {
-                let failures = want.from.get_mut(&node).map(|failures| {
-                    *failures += 1;
-                    *failures
-                });
-                if failures.is_some_and(|failures| failures >= PIECE_FAILURES) {
-                    want.from.remove(&node);
+                if let Some(failures) = want.from.get_mut(&node) {
+                    match piece {
+                        Piece::Busy => failures.busy += 1,
+                        _ => failures.failed += 1,
+                    }
+                    if failures.failed >= PIECE_FAILURES || failures.busy >= PIECE_BUSY {
+                        want.from.remove(&node);
+                    }
                 }
                 if let Some(link) = self.links.get_mut(&node) {
                     link.rest = now.after(SLOW);

@@ -179,7 +179,7 @@ fn what_is_asked_for_is_bounded() {
 /// A node that sends nothing is left alone after a while, and so is one that is busy.
 #[test]
 fn failures_are_counted() {
-    for piece in [Piece::Failed, Piece::Busy] {
+    for (piece, limit) in [(Piece::Failed, limits::PIECE_FAILURES), (Piece::Busy, limits::PIECE_BUSY)] {
         let (mut peer, effects) = with_one();
         let (mut asked, mut now, mut failed) = (tasks(&effects), 0, 0);
         while let Some(task) = asked.pop() {
@@ -189,7 +189,7 @@ fn failures_are_counted() {
             now += limits::SLOW;
             asked.extend(tasks(&peer.handle(Input::Tick, Time(now))));
         }
-        assert!((limits::PIECE_FAILURES..=limits::PIECE_FAILURES + 1).contains(&failed), "{failed}");
+        assert!((limit..=limit + 1).contains(&failed), "{failed}");
     }
     // One that says nothing at all.
     let (mut peer, effects) = with_one();
