@@ -611,7 +611,7 @@ impl Driver {
             }
             Event::Piece { task, nar, piece } => {
                 self.metrics.piece(piece);
-                self.fetches.came(task, &nar);
+                self.fetches.came(task, &nar, piece);
                 self.input(Input::Piece { task, piece });
             }
             Event::Admitted { nar, result: Ok(()) } => {

@@ -68,8 +68,10 @@ pub(super) struct Fetches {
 
 struct Fetching {
     state: watch::Sender<Fetched>,
-    /// `None` until it is open, and from when all pieces are here.
+    /// `None` until it is open, and from when all pieces are here. Whoever writes may wait for the disk
+    /// with this locked, so the loop does not lock it.
     partial: Arc<Mutex<Option<Open>>>,
+    here: u64,
     pieces: u64,
 }
 
@@ -107,15 +109,17 @@ impl Fetches {
     /// Begins with an archive, whose file is still to be opened.
     pub(super) fn begin(&mut self, nar: NarHash, pieces: u64) -> watch::Receiver<Fetched> {
         let (state, watch) = watch::channel(Fetched::Coming { here: 0, pieces });
-        self.fetches.insert(nar, Fetching { state, partial: Arc::default(), pieces });
+        self.fetches.insert(nar, Fetching { state, partial: Arc::default(), here: 0, pieces });
         watch
     }
 
     /// Its file is open.
     pub(super) fn opened(&mut self, nar: &NarHash, open: Open) {
         if let Some(fetching) = self.fetches.get_mut(nar) {
+            fetching.here = fetching.pieces - open.partial.left();
+            // Nobody writes yet.
             *fetching.partial.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
-            fetching.look();
+            fetching.tell();
         }
     }
 
@@ -125,10 +129,12 @@ impl Fetches {
     }
 
     /// A piece has come, or not.
-    pub(super) fn came(&mut self, task: u64, nar: &NarHash) {
+    pub(super) fn came(&mut self, task: u64, nar: &NarHash, piece: Piece) {
         self.pieces.remove(&task);
-        if let Some(fetching) = self.fetches.get(nar) {
-            fetching.look();
+        if let (Some(fetching), Piece::Came { .. }) = (self.fetches.get_mut(nar), piece) {
+            // One may come twice, of two nodes.
+            fetching.here = fetching.pieces.min(fetching.here + 1);
+            fetching.tell();
         }
     }
 
@@ -166,12 +172,8 @@ impl Fetches {
 
 impl Fetching {
     /// Tells how far it is.
-    fn look(&self) {
-        let left = match &*self.partial.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(open) => open.partial.left(),
-            None => return,
-        };
-        self.state.send_replace(Fetched::Coming { here: self.pieces - left, pieces: self.pieces });
+    fn tell(&self) {
+        self.state.send_replace(Fetched::Coming { here: self.here, pieces: self.pieces });
     }
 }
 
