@@ -6,14 +6,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::OnceLock,
 };
 
 use data_encoding::BASE64;
 use protocol::id::NarHash;
 use serde_json::{Value, json};
-use tests::{Said, Sandbox, cache, repository, said, said_to};
+use tests::{Said, Sandbox, cache, must, repository, said, said_to};
 
 const PROJECT: &str = "
 local assize = import 'assize.libsonnet';
@@ -72,14 +72,6 @@ fn python() -> &'static Path {
         fs::copy(&requirements, done).expect("a file of the cache");
         python
     })
-}
-
-/// Runs what needs `needed`.
-fn must(mut command: Command, needed: &str) {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("{error}: this test needs {needed}"));
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "this test needs {needed}:\n{said}");
 }
 
 fn script(text: &str) -> Command {

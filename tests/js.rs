@@ -24,7 +24,7 @@ use serde_json::Value;
 use tests::{
     cache,
     machine::{Machine, PATIENCE},
-    repository,
+    must, repository,
 };
 
 /// Refuses what is too old for js-libp2p, which would fail without saying why.
@@ -52,14 +52,6 @@ fn packages() -> PathBuf {
         assert!(packages.is_dir(), "{}: {error}", home.display());
     }
     packages
-}
-
-/// Runs what needs `needed`.
-fn must(mut command: Command, needed: &str) {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("{error}: this test needs {needed}"));
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "this test needs {needed}:\n{said}");
 }
 
 /// `interop/peer.mjs`, running. It ends by itself when this is dropped.

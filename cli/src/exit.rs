@@ -267,9 +267,7 @@ impl<E: Error + 'static> From<node::schedule::ScheduleError<E>> for CliError {
             ScheduleError::NotDeterministic { action, .. } => {
                 Self::of(Code::NotDeterministic, &error).hint(not_deterministic(action))
             }
-            ScheduleError::NoOutput { .. } | ScheduleError::Dangling { .. } => {
-                Self::of(Code::Evaluation, &error)
-            }
+            ScheduleError::Graph(_) => Self::of(Code::Evaluation, &error),
             ScheduleError::Source { .. } => Self::of(Code::NotFound, &error),
             ScheduleError::Known(_) => {
                 Self::of(Code::StoreDamaged, &error).hint("look at the store with `assize store verify`")
@@ -283,10 +281,7 @@ impl From<trust::resolve::ResolveError<store::LookupError>> for CliError {
         use trust::resolve::ResolveError;
         match error {
             ResolveError::Known(error) => error.into(),
-            ResolveError::Dangling { .. }
-            | ResolveError::NoOutput { .. }
-            | ResolveError::TooMany
-            | ResolveError::Circle(_) => Self::of(Code::Evaluation, &error),
+            ResolveError::Graph(_) => Self::of(Code::Evaluation, &error),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use protocol::{
     action::Action,
     derivation::{Derivation, Input, Kind},
+    graph::{self, Graph, GraphError},
     id::{ActionId, DerivationId, NarHash},
     name::Name,
     output::Outputs,
@@ -33,24 +34,9 @@ pub trait Known {
 /// Why a graph cannot be scheduled.
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError<E> {
-    /// A derivation refers to one that is not in the graph.
-    #[error("{from} refers to {to}, which was not evaluated")]
-    Dangling {
-        /// The derivation.
-        from: DerivationId,
-        /// What it refers to.
-        to: DerivationId,
-    },
-    /// A derivation refers to an output that another does not have.
-    #[error("`{from}` refers to the output `{output}` of `{to}`, which has no such output")]
-    NoOutput {
-        /// The derivation.
-        from: Name,
-        /// Whose output it wants.
-        to: Name,
-        /// The output.
-        output: Name,
-    },
+    /// The derivations do not hold together.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// A source that is not in the store any more.
     #[error("the source {nar} of `{of}` is not in the store")]
     Source {
@@ -116,15 +102,13 @@ pub struct Counts<'d> {
 /// Names that [`Counts::next`] has at most.
 const NEXT: usize = 8;
 
-struct Node<'d> {
-    id: DerivationId,
-    derivation: &'d Derivation,
-    dependents: Vec<usize>,
+/// How far a derivation is.
+#[derive(Clone, Default)]
+struct Node {
     /// Dependencies whose outputs are not known yet.
     unknown: usize,
     action: Option<Action>,
     outputs: Option<Outputs>,
-    root: bool,
     demanded: bool,
     /// Whether what it gives is to be had from others.
     substitute: bool,
@@ -137,8 +121,9 @@ struct Node<'d> {
 
 /// The state of building a graph.
 pub struct Schedule<'d> {
-    nodes: Vec<Node<'d>>,
-    places: BTreeMap<DerivationId, usize>,
+    graph: Graph<'d>,
+    /// By the places of the graph.
+    nodes: Vec<Node>,
     ready: VecDeque<usize>,
     /// Execute the roots although their outputs are known.
     again: bool,
@@ -156,74 +141,21 @@ impl<'d> Schedule<'d> {
     ///
     /// # Errors
     ///
-    /// [`ScheduleError::Dangling`] and [`ScheduleError::NoOutput`].
-    pub fn new<E>(
+    /// [`GraphError`].
+    pub fn new(
         derivations: &'d BTreeMap<DerivationId, Derivation>,
         roots: &BTreeSet<DerivationId>,
         again: bool,
         substitute: bool,
-    ) -> Result<Self, ScheduleError<E>> {
-        let mut schedule = Self {
-            nodes: Vec::new(),
-            places: BTreeMap::new(),
-            ready: VecDeque::new(),
-            again,
-            substitute,
-            demanded: 0,
-            done: 0,
-            resolved: 0,
-        };
-        let mut left: Vec<_> = roots.iter().map(|id| (*id, *id)).collect();
-        while let Some((id, from)) = left.pop() {
-            if schedule.places.contains_key(&id) {
-                continue;
-            }
-            let Some(derivation) = derivations.get(&id) else {
-                return Err(ScheduleError::Dangling { from, to: id });
-            };
-            let dependencies = derivation.dependencies();
-            schedule.places.insert(id, schedule.nodes.len());
-            schedule.nodes.push(Node {
-                id,
-                derivation,
-                dependents: Vec::new(),
-                unknown: dependencies.len(),
-                action: None,
-                outputs: None,
-                root: roots.contains(&id),
-                demanded: false,
-                substitute: false,
-                awaiting: 0,
-                awaited_by: Vec::new(),
-                done: false,
-            });
-            left.extend(dependencies.into_iter().map(|to| (to, id)));
-        }
-        for place in 0..schedule.nodes.len() {
-            schedule.check_inputs(place)?;
-            for dependency in schedule.nodes[place].derivation.dependencies() {
-                let to = schedule.places[&dependency];
-                schedule.nodes[to].dependents.push(place);
-            }
-        }
-        Ok(schedule)
+    ) -> Result<Self, GraphError> {
+        let graph = Graph::new(derivations, roots)?;
+        let node = |node: &graph::Node<'_>| Node { unknown: node.needs.len(), ..Node::default() };
+        let (nodes, ready) = (graph.nodes().iter().map(node).collect(), VecDeque::new());
+        Ok(Self { graph, nodes, ready, again, substitute, demanded: 0, done: 0, resolved: 0 })
     }
 
-    fn check_inputs<E>(&self, place: usize) -> Result<(), ScheduleError<E>> {
-        let Kind::Build(build) = self.nodes[place].derivation.kind() else { return Ok(()) };
-        for input in build.inputs.values() {
-            let Input::Output { derivation, output } = input else { continue };
-            let to = self.nodes[self.places[derivation]].derivation;
-            let has = match to.kind() {
-                Kind::Build(build) => build.recipe.outputs.contains(output),
-                Kind::Fetch(_) => *output == Name::out(),
-            };
-            if !has {
-                let (from, to) = (build.name.clone(), to.name().clone());
-                return Err(ScheduleError::NoOutput { from, to, output: output.clone() });
-            }
-        }
-        Ok(())
+    fn derivation(&self, place: usize) -> &'d Derivation {
+        self.graph.nodes()[place].derivation
     }
 
     /// Looks at what is known already; to be called once, before [`Schedule::take`].
@@ -239,19 +171,19 @@ impl<'d> Schedule<'d> {
     /// Resolves nodes all of whose dependencies are known, and then whatever that makes known.
     fn resolve<K: Known>(&mut self, mut left: Vec<usize>, known: &K) -> Result<(), ScheduleError<K::Error>> {
         while let Some(place) = left.pop() {
-            let derivation = self.nodes[place].derivation;
+            let derivation = self.derivation(place);
             let action = derivation.resolve(|id, name| {
-                let node = &self.nodes[*self.places.get(id)?];
+                let node = &self.nodes[self.graph.place(id)?];
                 Some(node.outputs.as_ref()?.get(name)?.nar)
             });
             let Ok(action) = action else { unreachable!("all dependencies are known") };
             let outputs = known.outputs(&action.id(), derivation.name()).map_err(ScheduleError::Known)?;
-            let node = &mut self.nodes[place];
-            node.action = Some(action);
+            self.nodes[place].action = Some(action);
             self.resolved += 1;
+            let root = self.graph.nodes()[place].root;
             let execute = match &outputs {
                 None => true,
-                Some(outputs) => node.root && (self.again || !outputs.values().all(|o| known.has(&o.nar))),
+                Some(outputs) => root && (self.again || !outputs.values().all(|o| known.has(&o.nar))),
             };
             if let Some(outputs) = outputs {
                 left.extend(self.learn(place, outputs));
@@ -269,10 +201,10 @@ impl<'d> Schedule<'d> {
             return Vec::new();
         }
         let mut ready = Vec::new();
-        for dependent in self.nodes[place].dependents.clone() {
-            self.nodes[dependent].unknown -= 1;
-            if self.nodes[dependent].unknown == 0 {
-                ready.push(dependent);
+        for dependent in &self.graph.nodes()[place].needed_by {
+            self.nodes[*dependent].unknown -= 1;
+            if self.nodes[*dependent].unknown == 0 {
+                ready.push(*dependent);
             }
         }
         ready
@@ -286,11 +218,11 @@ impl<'d> Schedule<'d> {
                 continue;
             }
             self.demanded += 1;
+            let graph::Node { derivation, root, .. } = self.graph.nodes()[place];
             let node = &mut self.nodes[place];
-            node.substitute = self.substitute && node.outputs.is_some() && !(node.root && self.again);
-            let (derivation, substitute) = (node.derivation, node.substitute);
+            node.substitute = self.substitute && node.outputs.is_some() && !(root && self.again);
             let mut missing = BTreeSet::new();
-            if let (false, Kind::Build(build)) = (substitute, derivation.kind()) {
+            if let (false, Kind::Build(build)) = (node.substitute, derivation.kind()) {
                 for input in build.inputs.values() {
                     match input {
                         Input::Nar(nar) if !known.has(nar) => {
@@ -299,7 +231,7 @@ impl<'d> Schedule<'d> {
                         }
                         Input::Nar(_) => {}
                         Input::Output { derivation, output } => {
-                            let from = self.places[derivation];
+                            let Some(from) = self.graph.place(derivation) else { continue };
                             let outputs = self.nodes[from].outputs.as_ref();
                             let nar = outputs.and_then(|o| o.get(output)).map(|o| o.nar);
                             if !nar.is_some_and(|nar| known.has(&nar)) {
@@ -324,9 +256,9 @@ impl<'d> Schedule<'d> {
     /// The next task, if one is ready.
     pub fn take(&mut self) -> Option<Task> {
         let node = self.ready.pop_front()?;
-        let Node { id, action, outputs, substitute, .. } = &self.nodes[node];
-        let (action, outputs) = (action.clone()?, outputs.clone());
-        Some(Task { node, derivation: *id, action, substitute: outputs.filter(|_| *substitute) })
+        let Node { action, outputs, substitute, .. } = &self.nodes[node];
+        let (derivation, action, outputs) = (self.graph.nodes()[node].id, action.clone()?, outputs.clone());
+        Some(Task { node, derivation, action, substitute: outputs.filter(|_| *substitute) })
     }
 
     /// What an action gives is not to be had from others, now or any more: it is to be executed.
@@ -359,7 +291,7 @@ impl<'d> Schedule<'d> {
             && let Some(Difference { output, first, second }) =
                 agreement::compare(&nars(before), &nars(&outputs))
         {
-            let (name, action) = (node.derivation.name().clone(), action.id());
+            let (name, action) = (self.derivation(place).name().clone(), action.id());
             return Err(ScheduleError::NotDeterministic { name, action, output, before: first, now: second });
         }
         self.nodes[place].done = true;
@@ -377,11 +309,12 @@ impl<'d> Schedule<'d> {
     /// How far it is. What is needed grows while hashes become known.
     pub fn counts(&self) -> Counts<'d> {
         // First what is ready, then what waits for that; leaves are behind their dependents here.
-        let waits = |node: &&Node<'_>| node.demanded && node.awaiting > 0;
-        let undecided = |node: &&Node<'_>| node.action.is_none();
-        let ready = self.ready.iter().map(|place| &self.nodes[*place]);
-        let later = self.nodes.iter().rev().filter(waits).chain(self.nodes.iter().rev().filter(undecided));
-        let next = ready.chain(later).take(NEXT).map(|node| node.derivation.name()).collect();
+        let waits = |place: &usize| self.nodes[*place].demanded && self.nodes[*place].awaiting > 0;
+        let undecided = |place: &usize| self.nodes[*place].action.is_none();
+        let up = || (0..self.nodes.len()).rev();
+        let later = up().filter(waits).chain(up().filter(undecided));
+        let next = self.ready.iter().copied().chain(later).take(NEXT);
+        let next = next.map(|place| self.derivation(place).name()).collect();
         let undecided = self.nodes.len() - self.resolved;
         Counts { needed: self.demanded, done: self.done, undecided, next }
     }
@@ -398,7 +331,7 @@ impl<'d> Schedule<'d> {
 
     /// The action and the outputs of a derivation, as far as they are known.
     pub fn state(&self, id: &DerivationId) -> Option<(Option<&Action>, Option<&Outputs>)> {
-        let node = &self.nodes[*self.places.get(id)?];
+        let node = &self.nodes[self.graph.place(id)?];
         Some((node.action.as_ref(), node.outputs.as_ref()))
     }
 }
@@ -471,7 +404,7 @@ mod tests {
         root: DerivationId,
     ) -> Vec<String> {
         let roots = BTreeSet::from([root]);
-        let mut schedule = Schedule::new::<Infallible>(derivations, &roots, false, false).unwrap();
+        let mut schedule = Schedule::new(derivations, &roots, false, false).unwrap();
         schedule.begin(world).unwrap();
         let mut executed = Vec::new();
         while let Some(task) = schedule.take() {
@@ -551,7 +484,7 @@ mod tests {
         let d = derivation("d", &[c.id()], "");
         let all = graph(&[&a, &b, &c, &d]);
         let roots = BTreeSet::from([d.id()]);
-        let mut schedule = Schedule::new::<Infallible>(&all, &roots, false, false).unwrap();
+        let mut schedule = Schedule::new(&all, &roots, false, false).unwrap();
         schedule.begin(&world).unwrap();
         let said = |schedule: &Schedule<'_>| {
             let Counts { needed, done, undecided, next } = schedule.counts();
@@ -582,7 +515,7 @@ mod tests {
         let all = graph(&[&a]);
         run(&world, &all, a.id());
         let roots = BTreeSet::from([a.id()]);
-        let mut schedule = Schedule::new::<Infallible>(&all, &roots, true, false).unwrap();
+        let mut schedule = Schedule::new(&all, &roots, true, false).unwrap();
         schedule.begin(&world).unwrap();
         let task = schedule.take().unwrap();
         let other = Output { nar: NarHash::of(b"other"), size: 1 };
@@ -603,7 +536,7 @@ mod tests {
             run(&world, &all, b.id());
             world.bytes.borrow_mut().clear();
             let roots = BTreeSet::from([c.id()]);
-            let mut schedule = Schedule::new::<Infallible>(&all, &roots, false, true).unwrap();
+            let mut schedule = Schedule::new(&all, &roots, false, true).unwrap();
             schedule.begin(&world).unwrap();
             let mut tasks = Vec::new();
             while let Some(task) = schedule.take() {
@@ -634,7 +567,7 @@ mod tests {
         let a = derivation("a", &[], "");
         let b = derivation("b", &[a.id()], "");
         let roots = BTreeSet::from([b.id()]);
-        let error = Schedule::new::<Infallible>(&graph(&[&b]), &roots, false, false).err();
-        assert!(matches!(error, Some(ScheduleError::Dangling { .. })));
+        let error = Schedule::new(&graph(&[&b]), &roots, false, false).err();
+        assert!(matches!(error, Some(GraphError::Dangling { .. })));
     }
 }

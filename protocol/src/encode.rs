@@ -142,7 +142,7 @@ pub(crate) fn elements(at: usize, found: Option<u64>, len: u64) -> Result<(), mi
 }
 
 /// An error at `at` in the words of our own rules.
-pub(crate) fn refuse(at: usize, why: impl std::fmt::Display) -> minicbor::decode::Error {
+pub fn refuse(at: usize, why: impl std::fmt::Display) -> minicbor::decode::Error {
     minicbor::decode::Error::message(why).at(at)
 }
 

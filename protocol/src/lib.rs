@@ -14,6 +14,7 @@
 //! * [`sri`]: the expected hash of a fetched file.
 //! * [`location`]: where a fetched file may be had.
 //! * [`derivation`]: a build as its author wrote it; its inputs may be other derivations.
+//! * [`graph`]: derivations and what they need.
 //! * [`action`]: a derivation with every input replaced by a hash: what is executed.
 //! * [`output`]: what executing an action gave.
 //! * [`nar`]: the archive in which files come and go.
@@ -36,6 +37,7 @@ pub mod encode;
 pub mod evidence;
 pub mod feed;
 pub mod glob;
+pub mod graph;
 pub mod id;
 pub mod intoto;
 pub mod key;

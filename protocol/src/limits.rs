@@ -87,3 +87,6 @@ pub const ADDRESS_BYTES: usize = 256;
 
 /// Longest text of a ticket, in characters: the longest addresses fit, and a QR code has room for it.
 pub const TICKET_BYTES: usize = 4096;
+
+/// Derivations of one graph that is built, or resolved by hashes.
+pub const GRAPH: usize = 1 << 20;

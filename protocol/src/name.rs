@@ -81,6 +81,11 @@ impl Name {
         Self("out".into())
     }
 
+    /// What a package is called of which nobody here knows the name: `_`.
+    pub fn unknown() -> Self {
+        Self("_".into())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

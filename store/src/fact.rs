@@ -9,6 +9,7 @@ use minicbor::{
 };
 use protocol::{
     action::Action,
+    encode::refuse,
     evidence::{Evidence, UnverifiedEvidence},
     id::{ActionId, DerivationId, NarHash},
     limits,
@@ -188,10 +189,6 @@ fn length(d: &mut Decoder<'_>, limit: usize) -> Result<usize, Malformed> {
         Some(Ok(len)) if len <= limit => Ok(len),
         _ => Err(refuse(at, format!("not an array of at most {limit} elements"))),
     }
-}
-
-fn refuse(at: usize, why: impl std::fmt::Display) -> Malformed {
-    Malformed::message(why).at(at)
 }
 
 /// Facts of every kind.

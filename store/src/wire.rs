@@ -24,7 +24,7 @@ use minicbor::{
     encode::{Error as WriteFailed, Write},
 };
 use protocol::{
-    encode::{self, DecodeError},
+    encode::{self, DecodeError, refuse},
     evidence::{Evidence, UnverifiedEvidence},
     feed::FeedError,
     id::{ActionId, NarHash},
@@ -598,10 +598,6 @@ fn put_path<W: Write>(e: &mut Encoder<W>, path: &std::path::Path) -> Result<(), 
 
 fn get_path(d: &mut Decoder<'_>) -> Result<PathBuf, Malformed> {
     Ok(PathBuf::from(OsStr::from_bytes(d.bytes()?)))
-}
-
-fn refuse(at: usize, why: impl std::fmt::Display) -> Malformed {
-    Malformed::message(why).at(at)
 }
 
 #[cfg(test)]

@@ -3,80 +3,36 @@
 //! All nodes are in this one process, on the loopback interface, so CPU seconds are of both ends.
 
 use std::{
+    collections::BTreeSet,
     hint::black_box,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use node::{
-    control::Node,
-    driver::{Command, Driver, Fetched, Note},
+    driver::Fetched,
     net::{Config, Multiaddr},
 };
 use protocol::{
-    id::{ActionId, NarHash},
+    id::NarHash,
     key::{AttesterKey, SigningKey},
-    name::Name,
-    nar,
-    output::{Output, Outputs},
-    statement::{Attestation, Body, Platform, Unverified},
+    statement::Unverified,
 };
 use rustix::time::{ClockId, clock_gettime};
 use store::Store;
-use tokio::sync::mpsc;
-
-struct Running {
-    store: Arc<Store>,
-    node: Node,
-    address: Multiaddr,
-    _commands: mpsc::Sender<Command>,
-    _home: tempfile::TempDir,
-}
-
-async fn start(attesters: &[AttesterKey], peers: &[Multiaddr]) -> Running {
-    let home = tempfile::tempdir().unwrap();
-    let entry = |(n, key): (usize, &AttesterKey)| format!(r#""a{n}": {{ "key": "{key}" }}"#);
-    let entries: Vec<_> = attesters.iter().enumerate().map(entry).collect();
-    let roster = format!(r#"{{ "version": 1, "attesters": {{ {} }} }}"#, entries.join(", "));
-    std::fs::write(home.path().join("trust.json"), roster).unwrap();
-    let store = Arc::new(Store::open(home.path(), |_| false).unwrap());
-    running(store, peers, home).await
-}
-
-async fn running(store: Arc<Store>, peers: &[Multiaddr], home: tempfile::TempDir) -> Running {
-    let listen = Some(vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
-    let config = Config { listen, mdns: Some(false), ..Config::default() };
-    let (listening, addresses) = std::sync::mpsc::channel();
-    let listening = Mutex::new(listening);
-    let note = move |note| {
-        if let Note::Listening { address } = note {
-            let _ = listening.lock().unwrap().send(address);
-        }
-    };
-    let driver = Driver::new(store.clone(), &config, peers, None, note).unwrap();
-    let (commands, heard) = mpsc::channel(16);
-    tokio::spawn(driver.run(heard));
-    let address = tokio::task::spawn_blocking(move || addresses.recv().unwrap()).await.unwrap();
-    Running { store, node: Node::Here(commands.clone()), address, _commands: commands, _home: home }
-}
+use tests::inside::{Inside, archive, attestation};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
+};
 
 /// CPU seconds of this process.
 fn cpu() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-fn attestation(n: u64) -> Body {
-    let name = |text: &str| Name::new(text).unwrap();
-    let output = Output { nar: NarHash::of(&n.to_le_bytes()), size: 96 };
-    Body::Built(Attestation {
-        action: ActionId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes()),
-        outputs: Outputs::from([(Name::out(), output)]),
-        witness: None,
-        platform: Platform { engine: name("none"), arch: name("none"), os: name("none") },
-    })
 }
 
 async fn until(condition: impl Fn() -> bool) {
@@ -91,7 +47,7 @@ async fn catch_up() {
     let key = SigningKey::from_bytes(&[7; 32]);
     let attester = AttesterKey::of(&key);
     let home = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(home.path(), |_| false).unwrap());
+    let store = Store::open(home.path(), |_| false).unwrap();
     for from in (0..STATEMENTS).step_by(10_000) {
         store.say(&key, 0, (from..from + 10_000).map(attestation)).unwrap();
     }
@@ -102,9 +58,10 @@ async fn catch_up() {
         black_box(Unverified::from_bytes(bytes).unwrap().verify().unwrap());
     }
     let bare = bytes.len() as f64 / (cpu() - begun);
-    let full = running(store, &[], home).await;
+    drop(store);
+    let full = Inside::over(home, &[], Config::default()).await;
     let (time, used) = (Instant::now(), cpu());
-    let empty = start(&[attester], std::slice::from_ref(&full.address)).await;
+    let empty = Inside::start(&[attester], std::slice::from_ref(&full.address)).await;
     until(|| empty.store.head(&attester).unwrap().len() == STATEMENTS).await;
     let (time, used) = (time.elapsed().as_secs_f64(), cpu() - used);
     let rate = STATEMENTS as f64;
@@ -122,11 +79,11 @@ async fn gossip() {
     const EACH: u64 = 1000;
     let keys: Vec<_> = (1..=NODES as u8).map(|n| SigningKey::from_bytes(&[n; 32])).collect();
     let attesters: Vec<_> = keys.iter().map(AttesterKey::of).collect();
-    let mut nodes: Vec<Running> = Vec::new();
+    let mut nodes: Vec<Inside> = Vec::new();
     for n in 0..NODES {
         let peers: Vec<_> =
             [1, 3].iter().filter_map(|back| n.checked_sub(*back)).map(|n| nodes[n].address.clone()).collect();
-        nodes.push(start(&attesters, &peers).await);
+        nodes.push(Inside::start(&attesters, &peers).await);
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (time, used) = (Instant::now(), cpu());
@@ -142,7 +99,7 @@ async fn gossip() {
         });
     }
     let all =
-        |node: &Running| attesters.iter().all(|attester| node.store.head(attester).unwrap().len() == EACH);
+        |node: &Inside| attesters.iter().all(|attester| node.store.head(attester).unwrap().len() == EACH);
     until(|| nodes.iter().all(all)).await;
     let (time, used) = (time.elapsed().as_secs_f64(), cpu() - used);
     println!(
@@ -152,56 +109,145 @@ async fn gossip() {
     );
 }
 
-/// Archives, from one node and from several, beside plain TCP.
+/// Archives, from one node and from several, of which one may be slow, beside plain TCP and nginx.
 async fn transfer() {
-    const SIZE: usize = 1 << 30;
-    let mut content = vec![0; SIZE];
-    blake3::Hasher::new().finalize_xof().fill(&mut content);
-    let archive = Arc::new(nar::dump_file(Vec::new(), false, SIZE as u64, &content[..]).unwrap());
-    drop(content);
+    let archive = Arc::new(archive(1 << 30));
     let size = archive.len() as u64;
+    let nar = NarHash::of(&archive);
     let mut providers = Vec::new();
     for _ in 0..4 {
-        let node = start(&[], &[]).await;
+        let node = Inside::start(&[], &[]).await;
         node.store.admit(&archive[..], None, u64::MAX).unwrap();
         providers.push(node);
     }
-    let nar = NarHash::of(&archive);
-    let plain = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let sent = archive.clone();
-        let (time, used) = (Instant::now(), cpu());
-        let sender = std::thread::spawn(move || listener.accept().unwrap().0.write_all(&sent).unwrap());
-        let mut stream = TcpStream::connect(address).unwrap();
-        let mut file = tempfile::tempfile().unwrap();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            let n = stream.read(&mut buffer).unwrap();
-            if n == 0 {
-                break;
-            }
-            file.write_all(&buffer[..n]).unwrap();
-        }
-        file.sync_all().unwrap();
-        sender.join().unwrap();
-        (time.elapsed().as_secs_f64(), cpu() - used)
-    };
+    let (time, used) = (Instant::now(), cpu());
+    plain(archive.clone());
+    let (plain, used) = (time.elapsed().as_secs_f64(), cpu() - used);
     let rate = |time: f64| size as f64 / time / 1e6;
-    println!("plain TCP into a synced file: {:.0} MB/s, {:.2} CPU seconds", rate(plain.0), plain.1);
-    for count in [1, 2, 4] {
-        let peers: Vec<_> = providers[..count].iter().map(|node| node.address.clone()).collect();
-        let node = start(&[], &peers).await;
+    println!("plain TCP into a synced file: {:.0} MB/s, {used:.2} CPU seconds", rate(plain));
+    match nginx(&archive) {
+        Some(time) => println!("nginx to curl, not synced: {:.0} MB/s", rate(time)),
+        None => println!("nginx to curl: one of them is not installed"),
+    }
+    drop(archive);
+    let slow = slow(&providers[0].address, 10 << 20).await;
+    for (count, slow) in [(1, None), (2, None), (4, None), (2, Some(&slow)), (4, Some(&slow))] {
+        let fast = providers[usize::from(slow.is_some())..count].iter().map(|node| &node.address);
+        let peers: Vec<_> = slow.into_iter().chain(fast).cloned().collect();
+        let node = Inside::start(&[], &peers).await;
         node.node.settle(Duration::from_secs(10)).await.unwrap();
         let (time, used) = (Instant::now(), cpu());
         assert_eq!(node.node.fetch(nar, size, |_| {}).await.unwrap(), Fetched::Done);
         let (time, used) = (time.elapsed().as_secs_f64(), cpu() - used);
         println!(
-            "transfer of 1 GiB from {count}: {:.0} MB/s, {used:.2} CPU seconds; {:.2} of plain TCP's rate",
+            "transfer of 1 GiB from {count}{}: {:.0} MB/s, {used:.2} CPU seconds; {:.2} of plain TCP's rate",
+            if slow.is_some() { ", of which one gives 10 MiB a second" } else { "" },
             rate(time),
-            plain.0 / time
+            plain / time
         );
     }
+}
+
+/// Bytes over TCP into a file, as fast as that goes.
+fn plain(bytes: Arc<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let sender = std::thread::spawn(move || listener.accept().unwrap().0.write_all(&bytes).unwrap());
+    let mut stream = TcpStream::connect(address).unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = stream.read(&mut buffer).unwrap();
+        if n == 0 {
+            break;
+        }
+        file.write_all(&buffer[..n]).unwrap();
+    }
+    file.sync_all().unwrap();
+    sender.join().unwrap();
+}
+
+/// Seconds that curl takes to have `bytes` of nginx, if both are there.
+fn nginx(bytes: &[u8]) -> Option<f64> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("archive"), bytes).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = format!(
+        "daemon off; master_process off; pid {}; error_log {}; events {{}} http {{ access_log off; sendfile on; server {{ listen 127.0.0.1:{port}; root {}; }} }}",
+        path("pid"),
+        path("log"),
+        dir.path().display()
+    );
+    std::fs::write(path("config"), config).unwrap();
+    let mut server = Command::new("nginx").args(["-c", &path("config"), "-e", &path("log")]).spawn().ok()?;
+    let url = format!("http://127.0.0.1:{port}/archive");
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--fail", "--noproxy", "*", "--retry", "20", "--retry-connrefused"]);
+    curl.args(["--output", &path("copy"), "--write-out", "%{time_total}", &url]);
+    let said = curl.output().ok().filter(|said| said.status.success());
+    let _ = server.kill();
+    let _ = server.wait();
+    String::from_utf8(said?.stdout).ok()?.parse().ok()
+}
+
+/// A node behind a line that gives so many bytes a second: the address of the line's other end.
+async fn slow(address: &Multiaddr, rate: u64) -> Multiaddr {
+    let text = address.to_string();
+    let parts: Vec<&str> = text.split('/').collect();
+    let (port, id) = (parts[4].parse::<u16>().unwrap(), parts[6]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            tokio::spawn(pass(near_in, far_out, rate));
+            tokio::spawn(pass(far_in, near_out, rate));
+        }
+    });
+    format!("/ip4/127.0.0.1/tcp/{here}/p2p/{id}").parse().unwrap()
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, rate: u64) {
+    let mut buffer = vec![0; 32 << 10];
+    let (begun, mut passed) = (Instant::now(), 0);
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        passed += n as u64;
+        let due = Duration::from_millis(passed * 1000 / rate);
+        tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
+        if to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Two hundred nodes, each of which knows three that were there before: how long something new takes
+/// to reach all.
+async fn spread() {
+    const NODES: usize = 200;
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let attester = AttesterKey::of(&key);
+    let mut nodes: Vec<Inside> = Vec::new();
+    for n in 0..NODES {
+        let peers: BTreeSet<_> = (1..=3).filter(|_| n > 0).map(|k| (n * 7919 / k + k * 31) % n).collect();
+        let peers: Vec<_> = peers.into_iter().map(|n| nodes[n].address.clone()).collect();
+        nodes.push(Inside::start(&[attester], &peers).await);
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut times = Vec::new();
+    for n in 0..5_u64 {
+        let (time, used) = (Instant::now(), cpu());
+        nodes[(n as usize * 41) % NODES].store.say(&key, 0, [attestation(n)]).unwrap();
+        until(|| nodes.iter().all(|node| node.store.head(&attester).unwrap().len() == n + 1)).await;
+        times.push((time.elapsed().as_secs_f64(), cpu() - used));
+    }
+    times.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (time, used) = times[times.len() / 2];
+    let worst = times.last().map_or(0.0, |(time, _)| *time);
+    println!(
+        "spread: {NODES} nodes have one statement after {time:.2} s (median of five, {worst:.2} at most), {used:.2} CPU seconds"
+    );
 }
 
 fn main() {
@@ -214,6 +260,9 @@ fn main() {
         }
         if wanted("gossip") {
             gossip().await;
+        }
+        if wanted("spread") {
+            spread().await;
         }
         if wanted("transfer") {
             transfer().await;

@@ -1,11 +1,13 @@
 //! What tests of the program share: a home of its own, a project of its own, and what a command said.
 //!
 //! * [`fuzz`]: what is true of every decoder whatever it is given.
+//! * [`inside`]: nodes inside this process.
 //! * [`machine`]: several of them, with nodes that talk to each other.
 //! * [`mutation`]: damage to inputs, the same on every machine.
 #![forbid(unsafe_code)]
 
 pub mod fuzz;
+pub mod inside;
 pub mod machine;
 pub mod mutation;
 
@@ -291,4 +293,16 @@ pub fn copy(from: &Path, to: &Path) {
             fs::copy(&source, &target).expect("a copy");
         }
     }
+}
+
+/// Runs a command of another program that a test cannot do without; `needed` says what that is.
+///
+/// # Panics
+///
+/// When it is not there or fails, with what it said.
+pub fn must(mut command: Command, needed: &str) {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{error}: this test needs {needed}"));
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "this test needs {needed}:\n{said}");
 }

@@ -26,9 +26,6 @@ pub const RULE_DEPTH: usize = 16;
 /// replaced by what they stand for: `everyone`, at the limit, in sixty rules.
 pub const RULE_NODES: usize = 65_536;
 
-/// Derivations of one graph that is resolved.
-pub const GRAPH: usize = 1 << 20;
-
 /// Nodes of a rule that the search for the smallest coalition looks at, before it gives what it
 /// has as an upper bound: about a second.
 pub const COALITION_WORK: usize = 10_000_000;

@@ -14,7 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
-    derivation::{Derivation, Input, Kind},
+    derivation::{Derivation, Kind},
+    graph::{self, Graph, GraphError},
     id::{ActionId, DerivationId, NarHash},
     name::Name,
     output::{Output, Outputs},
@@ -23,7 +24,6 @@ use serde::Serialize;
 
 use crate::{
     ledger::{Execution, Record, Voters},
-    limits,
     policy::{Place, Policy, View},
     verdict::{Outcome, Verdict, Vote, judge},
 };
@@ -115,46 +115,12 @@ pub enum By {
 /// Why a graph cannot be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError<E> {
-    /// A derivation refers to one that is not in the graph.
-    #[error("{from} refers to {to}, which is not known")]
-    Dangling {
-        /// The derivation, or the root itself.
-        from: DerivationId,
-        /// What it refers to.
-        to: DerivationId,
-    },
-    /// A derivation refers to an output that another does not have.
-    #[error("`{from}` refers to the output `{output}` of `{to}`, which has no such output")]
-    NoOutput {
-        /// The derivation.
-        from: Name,
-        /// Whose output it wants.
-        to: Name,
-        /// The output.
-        output: Name,
-    },
-    /// More derivations than [`limits::GRAPH`].
-    #[error("more than {limit} derivations", limit = limits::GRAPH)]
-    TooMany,
-    /// Derivations that need each other, which can only be if they were not looked up by what
-    /// they hash to.
-    #[error("`{0}` needs itself")]
-    Circle(Name),
+    /// The derivations do not hold together.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// A look-up failed.
     #[error("looking up what is known failed")]
     Known(#[source] E),
-}
-
-/// A derivation on the way.
-struct Visit<'d> {
-    id: DerivationId,
-    derivation: &'d Derivation,
-    needs: Vec<usize>,
-    needed_by: Vec<usize>,
-    /// How many of `needs` were not visited yet.
-    left: usize,
-    root: bool,
-    state: Option<State>,
 }
 
 /// Finds out what `roots` give, and what it takes to have it.
@@ -172,85 +138,30 @@ pub fn resolve<K: Known>(
     voters: &Voters,
     policy: &Policy,
 ) -> Result<Resolution, ResolveError<K::Error>> {
-    let (mut visits, places) = gather(derivations, roots, limits::GRAPH)?;
+    let graph = Graph::new(derivations, roots)?;
     let mut bench = Bench { known, voters, policy, judged: BTreeMap::new() };
-    let mut ready: Vec<usize> = (0..visits.len()).rev().filter(|n| visits[*n].left == 0).collect();
-    let mut order = Vec::with_capacity(visits.len());
+    let mut states: Vec<Option<State>> = vec![None; graph.nodes().len()];
+    let mut left: Vec<usize> = graph.nodes().iter().map(|node| node.needs.len()).collect();
+    let mut ready: Vec<usize> = (0..left.len()).rev().filter(|n| left[*n] == 0).collect();
+    let mut order = Vec::with_capacity(left.len());
     while let Some(n) = ready.pop() {
-        visits[n].state = Some(bench.state(&visits, &places, n)?);
+        states[n] = Some(bench.state(&graph, &states, n)?);
         order.push(n);
-        for dependent in visits[n].needed_by.clone() {
-            visits[dependent].left -= 1;
-            if visits[dependent].left == 0 {
-                ready.push(dependent);
+        for dependent in &graph.nodes()[n].needed_by {
+            left[*dependent] -= 1;
+            if left[*dependent] == 0 {
+                ready.push(*dependent);
             }
         }
     }
-    if let Some(stuck) = visits.iter().find(|visit| visit.state.is_none()) {
-        return Err(ResolveError::Circle(stuck.derivation.name().clone()));
-    }
-    let (download, download_later) = downloads(&visits, &places, bench.known)?;
-    let mut nodes: BTreeMap<usize, Node> = BTreeMap::new();
-    for (n, visit) in visits.into_iter().enumerate() {
-        let fetch = matches!(visit.derivation.kind(), Kind::Fetch(_));
-        let Visit { id: derivation, root, state: Some(state), .. } = visit else { continue };
-        nodes.insert(n, Node { derivation, name: visit.derivation.name().clone(), root, fetch, state });
-    }
-    let nodes = order.into_iter().filter_map(|n| nodes.remove(&n)).collect();
-    Ok(Resolution { nodes, download, download_later })
-}
-
-type Places = BTreeMap<DerivationId, usize>;
-
-/// The part of the graph that the roots need.
-fn gather<'d, E>(
-    derivations: &'d BTreeMap<DerivationId, Derivation>,
-    roots: &BTreeSet<DerivationId>,
-    limit: usize,
-) -> Result<(Vec<Visit<'d>>, Places), ResolveError<E>> {
-    let (mut visits, mut places) = (Vec::new(), Places::new());
-    let mut left: Vec<_> = roots.iter().map(|id| (*id, *id)).collect();
-    while let Some((from, id)) = left.pop() {
-        if places.contains_key(&id) {
-            continue;
-        }
-        let derivation = derivations.get(&id).ok_or(ResolveError::Dangling { from, to: id })?;
-        if visits.len() == limit {
-            return Err(ResolveError::TooMany);
-        }
-        places.insert(id, visits.len());
-        left.extend(derivation.dependencies().into_iter().map(|to| (id, to)));
-        let (root, state) = (roots.contains(&id), None);
-        visits.push(Visit { id, derivation, needs: vec![], needed_by: vec![], left: 0, root, state });
-    }
-    for n in 0..visits.len() {
-        for (to, output) in inputs(visits[n].derivation) {
-            let to = visits[places[to]].derivation;
-            if !to.outputs().contains(output) {
-                let (from, to) = (visits[n].derivation.name().clone(), to.name().clone());
-                return Err(ResolveError::NoOutput { from, to, output: output.clone() });
-            }
-        }
-        for dependency in visits[n].derivation.dependencies() {
-            let to = places[&dependency];
-            visits[n].needs.push(to);
-            visits[to].needed_by.push(n);
-        }
-        visits[n].left = visits[n].needs.len();
-    }
-    Ok((visits, places))
-}
-
-/// The outputs of others that a derivation takes in.
-fn inputs(derivation: &Derivation) -> impl Iterator<Item = (&DerivationId, &Name)> {
-    let inputs = match derivation.kind() {
-        Kind::Build(build) => Some(build.inputs.values()),
-        Kind::Fetch(_) => None,
+    let (download, download_later) = downloads(&graph, &states, bench.known)?;
+    let node = |n: usize| {
+        let graph::Node { id, derivation, root, .. } = graph.nodes()[n];
+        let fetch = matches!(derivation.kind(), Kind::Fetch(_));
+        Some(Node { derivation: id, name: derivation.name().clone(), root, fetch, state: states[n].take()? })
     };
-    inputs.into_iter().flatten().filter_map(|input| match input {
-        Input::Output { derivation, output } => Some((derivation, output)),
-        Input::Nar(_) => None,
-    })
+    let nodes = order.into_iter().filter_map(node).collect();
+    Ok(Resolution { nodes, download, download_later })
 }
 
 /// What is judged, by whom; and what was judged already.
@@ -267,24 +178,25 @@ impl<K: Known> Bench<'_, K> {
     /// What is known of a derivation, when all that it needs was visited.
     fn state(
         &mut self,
-        visits: &[Visit<'_>],
-        places: &Places,
+        graph: &Graph<'_>,
+        states: &[Option<State>],
         n: usize,
     ) -> Result<State, ResolveError<K::Error>> {
-        let derivation = visits[n].derivation;
+        let graph::Node { derivation, needs, .. } = &graph.nodes()[n];
+        let outputs = |n: usize| states[n].as_ref()?.outputs();
         let resolved = derivation.resolve(|id, name| {
-            let outputs = visits[*places.get(id)?].state.as_ref()?.outputs()?;
+            let outputs = outputs(graph.place(id)?)?;
             Some(outputs.get(name)?.nar)
         });
         let Ok(resolved) = resolved else {
-            let open = |n: &&usize| visits[**n].state.as_ref().is_none_or(|state| state.outputs().is_none());
-            let on = visits[n].needs.iter().filter(open).map(|n| visits[*n].id).collect();
+            let open = needs.iter().filter(|n| outputs(**n).is_none());
+            let on = open.map(|n| graph.nodes()[*n].id).collect();
             return Ok(State::Blocked { on });
         };
         let action = resolved.id();
         let view = self.policy.for_package(derivation.name());
         let first = *self.judged.entry((action, view.place())).or_insert(n);
-        if let Some(state) = &visits[first].state {
+        if let Some(state) = &states[first] {
             return Ok(state.clone());
         }
         let (own, verdict) = self.judge(action, derivation, &view)?;
@@ -320,14 +232,14 @@ impl<K: Known> Bench<'_, K> {
 type Downloads = (BTreeMap<NarHash, u64>, BTreeMap<NarHash, u64>);
 
 fn downloads<K: Known>(
-    visits: &[Visit<'_>],
-    places: &Places,
+    graph: &Graph<'_>,
+    states: &[Option<State>],
     known: &mut K,
 ) -> Result<Downloads, ResolveError<K::Error>> {
     let (mut now, mut later): (BTreeMap<NarHash, u64>, BTreeMap<NarHash, u64>) = Default::default();
-    for visit in visits {
-        let wanted = match &visit.state {
-            Some(State::Accepted { outputs, .. }) if visit.root => {
+    for (node, state) in graph.nodes().iter().zip(states) {
+        let wanted = match state {
+            Some(State::Accepted { outputs, .. }) if node.root => {
                 now.extend(outputs.values().map(pair));
                 continue;
             }
@@ -335,8 +247,8 @@ fn downloads<K: Known>(
             Some(State::Blocked { .. }) => &mut later,
             Some(State::Accepted { .. }) | None => continue,
         };
-        for (id, output) in inputs(visit.derivation) {
-            let outputs = visits[places[id]].state.as_ref().and_then(State::outputs);
+        for (id, output) in graph::inputs(node.derivation) {
+            let outputs = graph.place(id).and_then(|n| states[n].as_ref()?.outputs());
             wanted.extend(outputs.and_then(|outputs| outputs.get(output)).map(pair));
         }
     }
@@ -398,32 +310,5 @@ impl Resolution {
     /// Bytes to download now.
     pub fn download_bytes(&self) -> u64 {
         self.download.values().fold(0, |sum, size| sum.saturating_add(*size))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use protocol::{derivation::Fetch, sri::Sri};
-
-    use super::*;
-
-    fn fetch(name: &str) -> Derivation {
-        let digest = vec![7; 32];
-        Derivation::fetch(Fetch {
-            name: Name::new(name).unwrap(),
-            locations: vec!["https://example.org/a".into()],
-            sri: Sri::new(protocol::sri::Algorithm::Blake3, digest).unwrap(),
-            executable: false,
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn graphs_are_bounded() {
-        let derivations: BTreeMap<_, _> = ["a", "b", "c"].map(fetch).map(|d| (d.id(), d)).into();
-        let roots = derivations.keys().copied().collect();
-        let gathered = |limit| gather::<()>(&derivations, &roots, limit).map(|(visits, _)| visits.len());
-        assert_eq!(gathered(3).unwrap(), 3);
-        assert!(matches!(gathered(2), Err(ResolveError::TooMany)));
     }
 }

@@ -77,7 +77,7 @@ impl Demo {
         // It goes when this ends, however that happens: by a signal, too.
         let dir = tempfile::Builder::new().prefix("assize-demo-").tempdir()?;
         let path = dir.path().to_owned();
-        let (done, ended) = mpsc::channel();
+        let (done, ended) = mpsc::sync_channel(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let story = std::thread::spawn(move || {
             let told = Story::begin(&path, self.with_clang).and_then(|story| story.tell());
@@ -177,7 +177,7 @@ impl Story {
         chapter(3, "Alice and bob build `squares`. Carol lies: she signs a hash that she made up.")?;
         let squares = self.alice.build("squares")?;
         self.bob.build("squares")?;
-        let lie = attestation(&squares.action, NarHash::of(b"a lie"))?;
+        let lie = attestation(squares.action, NarHash::of(b"a lie"));
         self.carol.store()?.say(&self.carol.secret()?, attest::now(), [Body::Built(lie)])?;
         self.dave.until(&["why", "squares"], "    carol  ")?;
         self.dave.until(&["why", "squares"], "    alice  ")?;
@@ -204,8 +204,7 @@ impl Story {
         for said in store.statements(&key, 0).take(usize::try_from(lie).unwrap_or(usize::MAX)) {
             before = before.follow(&said?).map_err(|e| CliError::of(Code::Failed, &e))?;
         }
-        let truth = attestation(&squares.action, hash(&squares.nar)?)?;
-        let body = Body::Built(truth);
+        let body = Body::Built(attestation(squares.action, squares.nar));
         let other =
             Statement { attester: key, seq: before.len(), prev: before.last(), time: attest::now(), body };
         let other = other.sign(&secret).map_err(|e| CliError::of(Code::Failed, &e))?;
@@ -232,13 +231,12 @@ impl Story {
     }
 
     fn bob_copies(&self, cubes: &Built) -> Result<(), CliError> {
-        let action: ActionId = id(&cubes.action)?;
         let alice = self.alice.key()?;
         // What he has of alice, he has by way of dave.
         let store = self.bob.store()?;
         let begun = Instant::now();
         let copied = loop {
-            let claims = store.claims(&action)?;
+            let claims = store.claims(&cubes.action)?;
             let of_alice = claims.iter().find(|said| said.statement().attester == alice);
             match of_alice.map(|said| said.statement().body.clone()) {
                 Some(Body::Built(copied)) => break copied,
@@ -300,16 +298,8 @@ fn chapter(n: usize, title: &str) -> Result<(), CliError> {
     say(&Style::Bold.paint(&format!("{n}. {title}")))
 }
 
-fn id(text: &str) -> Result<ActionId, CliError> {
-    text.parse().map_err(|e: protocol::id::IdError| CliError::of(Code::Failed, &e))
-}
-
-fn hash(text: &str) -> Result<NarHash, CliError> {
-    text.parse().map_err(|e: protocol::id::IdError| CliError::of(Code::Failed, &e))
-}
-
 /// That an action gave this, without a proof of execution.
-fn attestation(action: &str, nar: NarHash) -> Result<Attestation, CliError> {
+fn attestation(action: ActionId, nar: NarHash) -> Attestation {
     let outputs = Outputs::from([(Name::out(), Output { nar, size: 352 })]);
-    Ok(Attestation { action: id(action)?, outputs, witness: None, platform: attest::platform() })
+    Attestation { action, outputs, witness: None, platform: attest::platform() }
 }

@@ -212,12 +212,8 @@ impl Fetch {
             let line = match verdict {
                 None => format!("{} {name}: built here", Style::Good.paint("✔")),
                 Some(verdict) => {
-                    let mark = match &verdict.outcome {
-                        Outcome::Accepted { .. } => Style::Good.paint("✔"),
-                        Outcome::Pending | Outcome::Untrusted => Style::Busy.paint("·"),
-                        Outcome::Disputed => Style::Error.paint("✘"),
-                    };
-                    format!("{mark} {name}: {verdict}")
+                    let (style, sign, _) = why::mark(&verdict.outcome);
+                    format!("{} {name}: {verdict}", style.paint(sign))
                 }
             };
             context.tell(&line);

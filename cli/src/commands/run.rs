@@ -65,10 +65,7 @@ impl Run {
     pub(crate) fn run(self, context: &Context) -> Result<ExitCode, CliError> {
         let grants = self.grants()?;
         let (root, evaluation) = context.evaluate(&self.project, Some(&self.attribute), Mode::Build)?;
-        let [only] = evaluation.roots.as_slice() else {
-            let what = format!("`{}` is {} derivations, not one", self.attribute, evaluation.roots.len());
-            return Err(CliError::new(Code::Usage, what).hint("list attributes with `assize eval --list`"));
-        };
+        let only = super::target::only(&evaluation, &self.attribute)?;
         let store = context.store()?;
         context.take_sources(&store, &root, &evaluation)?;
         let compiled = {

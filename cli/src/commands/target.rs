@@ -1,6 +1,6 @@
 //! What commands like `show` and `log` are pointed at: an attribute, or an action by its id.
 
-use node::eval::Mode;
+use node::eval::{Evaluation, Mode, Root};
 use protocol::id::ActionId;
 use store::{Found, Store};
 
@@ -42,10 +42,7 @@ pub(crate) fn find(
         };
     }
     let (root, evaluation) = context.evaluate(project, Some(text), Mode::Build)?;
-    let [only] = evaluation.roots.as_slice() else {
-        let what = format!("`{text}` is {} derivations, not one", evaluation.roots.len());
-        return Err(CliError::new(Code::Usage, what).hint("list attributes with `assize eval --list`"));
-    };
+    let only = only(&evaluation, text)?;
     context.take_sources(store, &root, &evaluation)?;
     let building = Building { offline: true, no_substitute: true, ..Building::default() };
     let display = Display::new(String::new(), true, false);
@@ -53,6 +50,17 @@ pub(crate) fn find(
     let known = realiser.known(&evaluation.derivations, &[only.derivation].into())?;
     let action = known.get(&only.derivation).and_then(|(action, _)| *action);
     Ok(Target { label: label(only, &evaluation), action })
+}
+
+/// The derivation that an attribute is, if it is one.
+pub(crate) fn only<'e>(evaluation: &'e Evaluation, attribute: &str) -> Result<&'e Root, CliError> {
+    match evaluation.roots.as_slice() {
+        [only] => Ok(only),
+        roots => {
+            let what = format!("`{attribute}` is {} derivations, not one", roots.len());
+            Err(CliError::new(Code::Usage, what).hint("list attributes with `assize eval --list`"))
+        }
+    }
 }
 
 impl Target {

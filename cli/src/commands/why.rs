@@ -48,12 +48,7 @@ impl Why {
             (action, package(&store, &action)?)
         } else {
             let (_, evaluation) = context.evaluate(&self.project, Some(&self.target), Mode::Build)?;
-            let [only] = evaluation.roots.as_slice() else {
-                let what = format!("`{}` is {} derivations, not one", self.target, evaluation.roots.len());
-                return Err(
-                    CliError::new(Code::Usage, what).hint("list attributes with `assize eval --list`")
-                );
-            };
+            let only = super::target::only(&evaluation, &self.target)?;
             let resolution = judgement.resolve(&evaluation.derivations, &[only.derivation].into())?;
             if self.all {
                 return all(context, &resolution);
@@ -128,23 +123,30 @@ pub(crate) fn code(outcome: &Outcome) -> ExitCode {
     }
 }
 
+/// How a verdict looks: its colour, a sign, and a word.
+pub(crate) fn mark(outcome: &Outcome) -> (Style, &'static str, &'static str) {
+    match outcome {
+        Outcome::Accepted { .. } => (Style::Good, "✔", "accepted"),
+        Outcome::Pending => (Style::Busy, "·", "pending"),
+        Outcome::Untrusted => (Style::Busy, "·", "unknown"),
+        Outcome::Disputed => (Style::Error, "✘", "disputed"),
+    }
+}
+
 /// The package that an action is of: what it was called when it was built here. One that was never
 /// built here has no name that its attesters could not have chosen.
 pub(crate) fn package(store: &Store, action: &ActionId) -> Result<Name, CliError> {
     let known = store.realisation(action)?.map(|built| built.name);
-    Ok(known.unwrap_or_else(|| Name::new("_").expect("a name")))
+    Ok(known.unwrap_or_else(Name::unknown))
 }
 
 fn explain(action: &ActionId, package: &Name, verdict: &Verdict) -> Result<(), CliError> {
     let Verdict { outcome, reasoning } = verdict;
-    let (style, word) = match outcome {
-        Outcome::Accepted { .. } if reasoning.alarm => (Style::Busy, "accepted, with dissent"),
-        Outcome::Accepted { .. } => (Style::Good, "accepted"),
-        Outcome::Pending => (Style::Busy, "pending"),
-        Outcome::Disputed => (Style::Error, "disputed"),
-        Outcome::Untrusted => (Style::Busy, "unknown"),
+    let word = match mark(outcome) {
+        (Style::Good, _, word) if reasoning.alarm => Style::Busy.paint(&format!("{word}, with dissent")),
+        (style, _, word) => style.paint(word),
     };
-    output::say(&format!("{}  {package}  {action}", style.paint(word)))?;
+    output::say(&format!("{word}  {package}  {action}"))?;
     output::say(&because(reasoning))?;
     tree(&reasoning.rule, "")?;
     for side in &reasoning.sides {
@@ -265,7 +267,8 @@ fn next(outcome: &Outcome, reasoning: &Reasoning) -> Option<String> {
             (true, true) => "see what the policy wants with `assize policy show`".into(),
             (true, false) => "build it here with `assize build`: this machine is one of them".into(),
             (false, _) => {
-                format!("get the feed of {} and import it with `assize attest import`", others.join(" or "))
+                let who = others.join(" or ");
+                format!("hear what {who} says: `assize node start`, or `assize attest import` with a file")
             }
         }),
         Outcome::Disputed => Some(

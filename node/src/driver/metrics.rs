@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 use trust::peer::{Fate, GaveUp, Piece, Relay, Why};
 
-use super::NodeStatus;
+use super::{NodeStatus, Reachable};
 use crate::net::BehaviourEvent;
 
 /// All that is counted.
@@ -26,25 +26,34 @@ pub(super) struct Metrics {
     received: Counter,
     sent: Counter,
     sent_pieces: Counter,
-    gauges: Gauges,
+    gauges: Vec<(Gauge, Value)>,
 }
 
-/// What is said of a node when somebody asks.
-#[derive(Default)]
-struct Gauges {
-    uptime: Gauge,
-    connected: Gauge,
-    absent: Gauge,
-    neighbours: Gauge,
-    followed: Gauge,
-    feeds: Gauge,
-    statements: Gauge,
-    strangers: Gauge,
-    missing: Gauge,
-    outbox: Gauge,
-    wanted: Gauge,
-    reachable: Gauge,
-}
+/// What is said of a node when somebody asks: a name, what it means, and where it is found.
+type Said = (&'static str, &'static str, Value);
+type Value = fn(&NodeStatus) -> u64;
+
+/// In seconds.
+const UPTIME: Said = ("uptime", "Since the node began", |status| status.uptime);
+
+/// Plain numbers.
+const SAID: [Said; 11] = [
+    ("nodes_connected", "Nodes that are connected", |status| status.peers.len() as u64),
+    ("nodes_absent", "Nodes that the owner wants and that are not connected", |status| {
+        status.absent.len() as u64
+    }),
+    ("nodes_neighbours", "Nodes found in the local network", |status| status.neighbours.len() as u64),
+    ("feeds_followed", "Feeds that are wanted whole", |status| status.feeds.followed as u64),
+    ("feeds", "Feeds of which something is known", |status| status.feeds.feeds as u64),
+    ("statements", "Statements in all feeds", |status| status.feeds.statements),
+    ("statements_strangers", "Statements in feeds that are not followed", |status| status.feeds.strangers),
+    ("statements_missing", "Statements that others have and that are wanted", |status| status.feeds.missing),
+    ("outbox", "Statements that wait to be published", |status| status.feeds.outbox as u64),
+    ("archives_wanted", "Archives that are being fetched", |status| status.feeds.wanted as u64),
+    ("reachable", "1 if others can connect to this node", |status| {
+        u64::from(matches!(status.reachable, Reachable::Yes { .. }))
+    }),
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
@@ -83,7 +92,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let libp2p = Libp2p::new(&mut registry);
         let ours = registry.sub_registry_with_prefix("assize");
-        let metrics = Self {
+        let mut metrics = Self {
             libp2p,
             kept: Family::default(),
             heard: Family::default(),
@@ -93,7 +102,7 @@ impl Metrics {
             received: Counter::default(),
             sent: Counter::default(),
             sent_pieces: Counter::default(),
-            gauges: Gauges::default(),
+            gauges: Vec::new(),
             registry: Registry::default(),
         };
         ours.register("statements_kept", "Statements and proofs from other nodes", metrics.kept.clone());
@@ -111,36 +120,16 @@ impl Metrics {
             metrics.sent.clone(),
         );
         ours.register("pieces_sent", "Pieces of archives that were sent", metrics.sent_pieces.clone());
-        let Gauges {
-            uptime,
-            connected,
-            absent,
-            neighbours,
-            followed,
-            feeds,
-            statements,
-            strangers,
-            missing,
-            outbox,
-            wanted,
-            reachable,
-        } = &metrics.gauges;
-        ours.register_with_unit("uptime", "Since the node began", Unit::Seconds, uptime.clone());
-        for (name, help, gauge) in [
-            ("nodes_connected", "Nodes that are connected", connected),
-            ("nodes_absent", "Nodes that the owner wants and that are not connected", absent),
-            ("nodes_neighbours", "Nodes found in the local network", neighbours),
-            ("feeds_followed", "Feeds that are wanted whole", followed),
-            ("feeds", "Feeds of which something is known", feeds),
-            ("statements", "Statements in all feeds", statements),
-            ("statements_strangers", "Statements in feeds that are not followed", strangers),
-            ("statements_missing", "Statements that others have and that are wanted", missing),
-            ("outbox", "Statements that wait to be published", outbox),
-            ("archives_wanted", "Archives that are being fetched", wanted),
-            ("reachable", "1 if others can connect to this node", reachable),
-        ] {
-            ours.register(name, help, gauge.clone());
-        }
+        let mut gauge = |(name, help, value): Said, unit: Option<Unit>| {
+            let gauge = Gauge::default();
+            match unit {
+                Some(unit) => ours.register_with_unit(name, help, unit, gauge.clone()),
+                None => ours.register(name, help, gauge.clone()),
+            }
+            metrics.gauges.push((gauge, value));
+        };
+        gauge(UPTIME, Some(Unit::Seconds));
+        SAID.into_iter().for_each(|said| gauge(said, None));
         Self { registry, ..metrics }
     }
 
@@ -232,36 +221,8 @@ impl Metrics {
 
     /// All of it as text.
     pub(super) fn text(&self, status: &NodeStatus) -> String {
-        let Gauges {
-            uptime,
-            connected,
-            absent,
-            neighbours,
-            followed,
-            feeds,
-            statements,
-            strangers,
-            missing,
-            outbox,
-            wanted,
-            reachable,
-        } = &self.gauges;
-        let can = matches!(status.reachable, super::Reachable::Yes { .. });
-        for (gauge, value) in [
-            (uptime, status.uptime),
-            (connected, status.peers.len() as u64),
-            (absent, status.absent.len() as u64),
-            (neighbours, status.neighbours.len() as u64),
-            (followed, status.feeds.followed as u64),
-            (feeds, status.feeds.feeds as u64),
-            (statements, status.feeds.statements),
-            (strangers, status.feeds.strangers),
-            (missing, status.feeds.missing),
-            (outbox, status.feeds.outbox as u64),
-            (wanted, status.feeds.wanted as u64),
-            (reachable, u64::from(can)),
-        ] {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        for (gauge, value) in &self.gauges {
+            gauge.set(i64::try_from(value(status)).unwrap_or(i64::MAX));
         }
         let mut out = String::new();
         // Writing to memory does not fail.

@@ -10,7 +10,10 @@ use std::{
 };
 
 use node::key::Keys;
-use protocol::key::{AttesterKey, SigningKey};
+use protocol::{
+    id::{ActionId, IdError, NarHash},
+    key::{AttesterKey, SigningKey},
+};
 use serde_json::Value;
 use store::Store;
 
@@ -46,22 +49,16 @@ impl Machine {
         let mut node = command.spawn()?;
         let lines = node.stderr.take().map(|log| BufReader::new(log).lines());
         self.node = Some(node);
-        let (to, log) = mpsc::channel();
+        let (to, listening) = mpsc::sync_channel(1);
         std::thread::spawn(move || {
-            // To its end, so that it never waits for a reader.
-            lines.into_iter().flatten().map_while(Result::ok).for_each(|line| _ = to.send(line));
+            // To its end, so that the node never waits for a reader; only the first address is wanted.
+            let lines = lines.into_iter().flatten().map_while(Result::ok);
+            lines.filter_map(|line| listens(&line)).for_each(|address| _ = to.try_send(address));
         });
-        let end = Instant::now() + PATIENCE;
-        while let Ok(line) = log.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            let line: Value = serde_json::from_str(&line).unwrap_or_default();
-            if let Some(address) =
-                line["data"]["address"].as_str().filter(|_| line["data"]["event"] == "listening")
-            {
-                address.clone_into(&mut self.address);
-                return Ok(());
-            }
-        }
-        Err(CliError::new(Code::Unreachable, format!("the node of {} does not listen", self.name)))
+        let silent =
+            |_| CliError::new(Code::Unreachable, format!("the node of {} does not listen", self.name));
+        self.address = listening.recv_timeout(PATIENCE).map_err(silent)?;
+        Ok(())
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -99,8 +96,10 @@ impl Machine {
         let begun = Instant::now();
         let said: Value = serde_json::from_str(&self.ok(&["--json", "build", "--no-substitute", package])?)
             .unwrap_or_default();
-        let text = |field: &str| said["data"][0][field].as_str().unwrap_or_default().to_owned();
-        Ok(Built { action: text("action"), nar: text("nar"), took: begun.elapsed() })
+        let text = |field: &str| said["data"][0][field].as_str().unwrap_or_default();
+        let failed = |e: IdError| CliError::of(Code::Failed, &e);
+        let action = text("action").parse().map_err(failed)?;
+        Ok(Built { action, nar: text("nar").parse().map_err(failed)?, took: begun.elapsed() })
     }
 
     /// Runs a command until it prints `what`, and gives what it prints.
@@ -136,8 +135,8 @@ impl Machine {
 
 /// What a build gave.
 pub(super) struct Built {
-    pub(super) action: String,
-    pub(super) nar: String,
+    pub(super) action: ActionId,
+    pub(super) nar: NarHash,
     pub(super) took: Duration,
 }
 
@@ -149,4 +148,11 @@ impl Drop for Machine {
             let _ = node.wait();
         }
     }
+}
+
+/// The address that a line of a node's log says it listens at.
+fn listens(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let address = line["data"]["address"].as_str().filter(|_| line["data"]["event"] == "listening");
+    address.map(str::to_owned)
 }

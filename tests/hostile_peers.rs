@@ -2,11 +2,7 @@
 //! bytes, and flood with streams: what is true reaches everybody, what is false nobody, and it costs
 //! no more memory than is said.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::{
@@ -16,71 +12,28 @@ use libp2p::{
     swarm::NetworkBehaviour,
     tcp, yamux,
 };
-use node::{
-    control::Node,
-    driver::{Command, Driver, Fetched, Note},
-    key::Keys,
-    net::Config,
-};
+use node::{driver::Fetched, key::Keys};
 use protocol::{
-    id::{ActionId, NarHash, StatementId},
+    id::{NarHash, StatementId},
     key::{AttesterKey, SigningKey},
     limits,
     message::{self, Answer, FeedHead, ProofsDigest, RangeAnswer, RangeRequest, Request},
-    name::Name,
-    nar,
-    output::{Output, Outputs},
-    statement::{Attestation, Body, Platform},
 };
-use store::Store;
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tests::inside::{Inside, archive, attestation};
+use tokio::time::{sleep, timeout};
 
 const HONEST: usize = 7;
 const HOSTILE: usize = 3;
 const STATEMENTS: u64 = 300;
+
+/// About when this was written.
+const NOW: u64 = 1_800_000_000;
+
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Bytes of memory that all of them may take together, in this one process: ten nodes, of which
 /// each may hold the pieces that it fetches and sends.
 const MEMORY: u64 = 512 << 20;
-
-struct Honest {
-    store: Arc<Store>,
-    node: Node,
-    commands: mpsc::Sender<Command>,
-    address: Multiaddr,
-    banished: Arc<Mutex<BTreeSet<String>>>,
-    _home: tempfile::TempDir,
-}
-
-impl Honest {
-    /// A node that follows `attester` and is to be connected to `peers`.
-    async fn start(attester: &AttesterKey, peers: &[Multiaddr]) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let roster = format!(r#"{{ "version": 1, "attesters": {{ "alice": {{ "key": "{attester}" }} }} }}"#);
-        std::fs::write(home.path().join("trust.json"), roster).unwrap();
-        let store = Arc::new(Store::open(home.path(), |_| false).unwrap());
-        let listen = Some(vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
-        let config = Config { listen, mdns: Some(false), ..Config::default() };
-        let (listening, mut addresses) = mpsc::unbounded_channel();
-        let banished = Arc::<Mutex<BTreeSet<String>>>::default();
-        let noted = banished.clone();
-        let note = move |note| match note {
-            Note::Listening { address } => _ = listening.send(address),
-            Note::Banished { node, .. } => _ = noted.lock().unwrap().insert(node),
-            _ => {}
-        };
-        let driver = Driver::new(store.clone(), &config, peers, None, note).unwrap();
-        let (commands, heard) = mpsc::channel(16);
-        tokio::spawn(driver.run(heard));
-        let address = timeout(PATIENCE, addresses.recv()).await.unwrap().unwrap();
-        let node = Node::Here(commands.clone());
-        Self { store, node, commands, address, banished, _home: home }
-    }
-}
 
 #[derive(NetworkBehaviour)]
 struct Evil {
@@ -206,17 +159,6 @@ async fn evil(honest: Vec<Multiaddr>, about: AttesterKey, nar: NarHash, size: u6
     }
 }
 
-fn attestation(n: u64) -> Body {
-    let name = |text: &str| Name::new(text).unwrap();
-    let output = Output { nar: NarHash::of(&n.to_le_bytes()), size: 96 };
-    Body::Built(Attestation {
-        action: ActionId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes()),
-        outputs: Outputs::from([(Name::out(), output)]),
-        witness: None,
-        platform: Platform { engine: name("none"), arch: name("none"), os: name("none") },
-    })
-}
-
 /// The most memory that this process has had, in bytes, if the system says.
 fn memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -237,17 +179,15 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 async fn three_of_ten_are_hostile() {
     let key = SigningKey::from_bytes(&[7; 32]);
     let alice = AttesterKey::of(&key);
-    let mut honest: Vec<Honest> = Vec::new();
+    let mut honest: Vec<Inside> = Vec::new();
     for n in 0..HONEST {
         // Each knows the one before: in a line, so that everything has a long way.
         let peers: Vec<_> = n.checked_sub(1).map(|n| honest[n].address.clone()).into_iter().collect();
-        honest.push(Honest::start(&alice, &peers).await);
+        honest.push(Inside::start(&[alice], &peers).await);
     }
     // The one has something, the other end of the line wants it.
     let (first, last) = (&honest[0], &honest[HONEST - 1]);
-    let mut content = vec![0; 12 << 20];
-    blake3::Hasher::new().finalize_xof().fill(&mut content);
-    let archive = nar::dump_file(Vec::new(), false, content.len() as u64, &content[..]).unwrap();
+    let archive = archive(12 << 20);
     let nar = first.store.admit(&archive[..], None, u64::MAX).unwrap().hash;
     let size = archive.len() as u64;
     honest[1].store.admit(&archive[..], None, u64::MAX).unwrap();
@@ -257,7 +197,9 @@ async fn three_of_ten_are_hostile() {
     // They are at it before anything is said.
     sleep(Duration::from_secs(1)).await;
     for n in 0..STATEMENTS {
-        first.store.say(&key, 0, [attestation(n)]).unwrap();
+        // A clock that is a day off, or many years, is nobody's business: places order a feed.
+        let day = 86_400 * (n % 3);
+        first.store.say(&key, NOW - 86_400 + day, [attestation(n)]).unwrap();
         if n.is_multiple_of(50) {
             sleep(Duration::from_millis(100)).await;
         }
@@ -275,7 +217,7 @@ async fn three_of_ten_are_hostile() {
     assert_eq!(fetched, Fetched::Done);
     assert!(near.store.open_nar(&nar).unwrap().bytes() == archive);
     until("who sends other bytes is banished", || !near.banished.lock().unwrap().is_empty()).await;
-    let peer = |node: &Honest| Keys::new(node.store.home()).node().unwrap().verifying_key().to_bytes();
+    let peer = |node: &Inside| Keys::new(node.store.home()).node().unwrap().verifying_key().to_bytes();
     let names: BTreeSet<_> = honest
         .iter()
         .filter_map(|node| node::net::peers::id_of(&peer(node)))
@@ -292,6 +234,6 @@ async fn three_of_ten_are_hostile() {
     }
     hostile.iter().for_each(tokio::task::JoinHandle::abort);
     for node in [first, last] {
-        node.commands.send(Command::Stop).await.unwrap();
+        node.stop().await;
     }
 }
