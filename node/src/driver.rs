@@ -33,12 +33,11 @@ use std::{
 
 use futures::{AsyncWriteExt as _, StreamExt as _};
 use libp2p::{
-    Multiaddr, PeerId, Swarm,
+    Multiaddr, PeerId, Stream, StreamProtocol, Swarm,
     core::ConnectedPoint,
     gossipsub::{self, MessageAcceptance, MessageId},
     swarm::{DialError, SwarmEvent},
 };
-use libp2p_stream::IncomingStreams;
 use protocol::{
     id::NarHash,
     key::{AttesterKey, SigningKey},
@@ -60,7 +59,7 @@ use trust::{
 
 pub use self::blobs::Fetched;
 use self::{
-    blobs::{Fetches, Open},
+    blobs::{Fetches, Open, Upload},
     dials::Dials,
     metrics::Metrics,
     reach::Reach,
@@ -73,6 +72,7 @@ use crate::{
         blob::Shelf,
         frame, node_id,
         peers::{Peers, PeersError, PeersFile},
+        streams::Incoming,
     },
 };
 
@@ -251,9 +251,6 @@ pub enum Note {
 /// A node that is to run.
 pub struct Driver {
     swarm: Swarm<Behaviour>,
-    streams: libp2p_stream::Control,
-    queries: IncomingStreams,
-    blobs: IncomingStreams,
     store: Arc<Store>,
     peer: Peer,
     began: Instant,
@@ -262,6 +259,7 @@ pub struct Driver {
     serving: Arc<Semaphore>,
     sending: Arc<Semaphore>,
     refusing: Arc<Semaphore>,
+    upload: Upload,
     shelf: Arc<Shelf>,
     fetches: Fetches,
     /// Whoever waits for an answer of ours.
@@ -339,9 +337,6 @@ impl Driver {
         let home = store.home().to_owned();
         let key: SigningKey = Keys::new(&home).node()?;
         let swarm = net::swarm(&key, config)?;
-        let mut streams = swarm.behaviour().stream.new_control();
-        let mut accept = |protocol| streams.accept(protocol).expect("nobody else accepts it");
-        let (queries, blobs) = (accept(net::QUERY), accept(net::BLOB));
         let (sender, events) = mpsc::channel(EVENTS);
         let (roster, peers) = (RosterFile::new(&home), PeersFile::new(&home));
         let follow = kept::follow(&store, &roster, own)?;
@@ -359,9 +354,6 @@ impl Driver {
         }
         let mut driver = Self {
             swarm,
-            streams,
-            queries,
-            blobs,
             peer: Peer::new(follow, heads, broken),
             store,
             began: Instant::now(),
@@ -370,6 +362,7 @@ impl Driver {
             serving: Arc::new(Semaphore::new(SERVING)),
             sending: Arc::new(Semaphore::new(SENDING)),
             refusing: Arc::new(Semaphore::new(REFUSING)),
+            upload: Upload::new(config.upload, Instant::now()),
             shelf: Arc::default(),
             fetches: Fetches::default(),
             tickets: HashMap::new(),
@@ -405,8 +398,6 @@ impl Driver {
             });
             tokio::select! {
                 event = self.swarm.select_next_some() => self.swarm_event(event),
-                Some((peer, stream)) = self.queries.next() => self.query(peer, stream),
-                Some((peer, stream)) = self.blobs.next() => self.send(peer, stream),
                 Some(event) = self.events.recv() => self.event(event),
                 command = commands.recv() => match command {
                     Some(Command::Stop) | None => break,
@@ -522,6 +513,13 @@ impl Driver {
                 message_id,
                 message,
             })) => self.gossip(propagation_source, message_id, &message.data),
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(Incoming { peer, protocol, stream })) => {
+                if protocol == net::QUERY {
+                    self.query(peer, stream);
+                } else {
+                    self.send(peer, stream);
+                }
+            }
             event => self.discovered(event),
         }
     }
@@ -538,7 +536,7 @@ impl Driver {
     }
 
     /// A node asks something: it is heard, unless too many are.
-    fn query(&mut self, peer: PeerId, mut stream: libp2p::Stream) {
+    fn query(&mut self, peer: PeerId, mut stream: Stream) {
         let Some(node) = node_id::of_peer(&peer) else { return };
         let Some(link) = self.connected.get(&peer) else { return };
         let one = link.serving.clone().try_acquire_owned().ok();
@@ -560,10 +558,11 @@ impl Driver {
     }
 
     /// A node wants a piece of an archive: it gets one, unless too many do.
-    fn send(&mut self, peer: PeerId, stream: libp2p::Stream) {
+    fn send(&mut self, peer: PeerId, stream: Stream) {
         let Some(link) = self.connected.get(&peer) else { return };
         let one = link.sending.clone().try_acquire_owned().ok();
         let places = one.zip(self.sending.clone().try_acquire_owned().ok());
+        let places = places.filter(|_| self.upload.take(Instant::now()));
         let refusal = match &places {
             Some(_) => None,
             None => match self.refusing.clone().try_acquire_owned() {
@@ -574,8 +573,11 @@ impl Driver {
         let (store, shelf, events) = (self.store.clone(), self.shelf.clone(), self.sender.clone());
         tokio::spawn(async move {
             let bytes = blobs::serve(stream, store, shelf, refusal.is_some()).await;
+            let sent = places.is_some();
             drop((places, refusal));
-            let _ = events.send(Event::Sent { bytes }).await;
+            if sent {
+                let _ = events.send(Event::Sent { bytes }).await;
+            }
         });
     }
 
@@ -625,7 +627,10 @@ impl Driver {
                 let why = if error.blames_sender() { GaveUp::Damaged } else { GaveUp::Disk };
                 self.input(Input::Admitted { nar, result: Err(why) });
             }
-            Event::Sent { bytes } => self.metrics.sent(bytes),
+            Event::Sent { bytes } => {
+                self.upload.sent(bytes);
+                self.metrics.sent(bytes);
+            }
         }
     }
 
@@ -699,11 +704,11 @@ impl Driver {
     }
 
     fn ask(&mut self, node: NodeId, question: u64, request: Request) {
-        let (mut streams, events) = (self.streams.clone(), self.sender.clone());
         let Some(peer) = node_id::peer(&node) else { return };
+        let (stream, events) = (self.open(peer, net::QUERY), self.sender.clone());
         tokio::spawn(async move {
             let exchange = async {
-                let mut stream = streams.open_stream(peer, net::QUERY).await.map_err(io::Error::other)?;
+                let mut stream = stream.await.map_err(io::Error::other)?;
                 frame::write(&mut stream, &request.to_bytes()).await?;
                 let bytes = frame::read(&mut stream, limits::ANSWER_BYTES).await?;
                 Answer::from_bytes(&bytes).map_err(io::Error::other)
@@ -712,6 +717,11 @@ impl Driver {
             let answer = answer.ok().and_then(Result::ok);
             let _ = events.send(Event::Answered { question, answer }).await;
         });
+    }
+
+    /// A stream to a node; an error if it is gone or does not speak the protocol.
+    fn open(&mut self, peer: PeerId, protocol: StreamProtocol) -> oneshot::Receiver<Stream> {
+        self.swarm.behaviour_mut().streams.open(peer, protocol)
     }
 
     fn fetch(&mut self, nar: NarHash, size: u64, reply: oneshot::Sender<watch::Receiver<Fetched>>) {
@@ -734,9 +744,9 @@ impl Driver {
         let (Some(peer), Some(file)) = (node_id::peer(&node), self.fetches.file(&request.nar)) else {
             return;
         };
-        let (streams, events) = (self.streams.clone(), self.sender.clone());
+        let (stream, events) = (self.open(peer, net::BLOB), self.sender.clone());
         let fetching = tokio::spawn(async move {
-            let piece = blobs::fetch(streams, peer, request, file).await;
+            let piece = blobs::fetch(stream, request, file).await;
             let _ = events.send(Event::Piece { task, nar: request.nar, piece }).await;
         });
         self.fetches.coming(task, fetching.abort_handle());

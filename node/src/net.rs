@@ -6,6 +6,8 @@
 //!
 //! * `behaviour.rs`: the protocols that are libp2p's, and their knobs.
 //! * `node_id.rs`: node keys in libp2p's words and in ours.
+//! * `memory.rs`: no connections beyond some memory.
+//! * `streams.rs`: streams of our own protocols.
 //! * `frame.rs`: one message on a stream, bounded before it is read.
 //! * `blob.rs`: pieces of archives, and what proves them.
 //! * `peers.rs`: the nodes that the owner wants to be connected to.
@@ -16,8 +18,10 @@
 mod behaviour;
 pub mod blob;
 pub(crate) mod frame;
+mod memory;
 pub(crate) mod node_id;
 pub mod peers;
+pub(crate) mod streams;
 
 use std::time::Duration;
 
@@ -63,6 +67,9 @@ pub struct Config {
     /// Whether nodes that cannot be reached may be reached by way of this one, within narrow
     /// bounds, once it can be reached itself; they may if not given.
     pub relay: Option<bool>,
+    /// Bytes of archives that others are given in a second, all of them together; as many as they
+    /// take if not given.
+    pub upload: Option<u64>,
 }
 
 impl Config {

@@ -4,20 +4,20 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
-use libp2p::{PeerId, Stream};
+use libp2p::Stream;
 use protocol::{
     id::NarHash,
-    limits::RANGE_BYTES,
+    limits::{PIECE_BYTES, RANGE_BYTES},
     message::{RangeAnswer, RangeRequest},
 };
 use serde::{Deserialize, Serialize};
 use store::{AdmitError, Busy, DiskError, Partial, Store};
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     task::{AbortHandle, spawn_blocking},
     time,
 };
@@ -25,7 +25,6 @@ use trust::peer::{GaveUp, Piece};
 
 use super::HEARING;
 use crate::net::{
-    self,
     blob::{self, Body, Shelf},
     frame,
 };
@@ -38,6 +37,47 @@ const STILL: Duration = Duration::from_secs(15);
 
 /// Bytes of a piece that are read, or written, before that is looked at.
 const STEP: usize = 64 << 10;
+
+/// What others are given of archives in a second. What a second leaves is not saved for the next.
+pub(super) struct Upload {
+    rate: Option<u64>,
+    /// Bytes, below zero if what was let in is more than a second has.
+    left: i64,
+    at: Instant,
+}
+
+/// What a piece is expected to take.
+const PIECE: i64 = PIECE_BYTES as i64;
+
+impl Upload {
+    /// So many bytes a second; as many as are wanted if `None`.
+    pub(super) fn new(rate: Option<u64>, now: Instant) -> Self {
+        Self { rate, left: PIECE, at: now }
+    }
+
+    /// Whether a piece may be sent now; if so, it counts.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let Some(rate) = self.rate else { return true };
+        let rate = i64::try_from(rate).unwrap_or(i64::MAX);
+        let passed = i64::try_from(now.duration_since(self.at).as_micros()).unwrap_or(i64::MAX);
+        let new = i64::try_from(i128::from(rate) * i128::from(passed) / 1_000_000).unwrap_or(i64::MAX);
+        // Too short a time gives nothing yet, and is not lost.
+        if new > 0 {
+            (self.left, self.at) = (self.left.saturating_add(new).min(rate), now);
+        }
+        let may = self.left > 0 && rate > 0;
+        if may {
+            self.left -= PIECE;
+        }
+        may
+    }
+
+    /// What was taken for a piece has sent so many bytes.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        let unused = PIECE - i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.left = self.left.saturating_add(unused);
+    }
+}
 
 /// How far an archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,12 +232,11 @@ pub(super) fn admit(store: &Store, file: &Mutex<Option<Open>>) -> Result<(), Adm
 
 /// Asks a node for a piece, verifies it, and keeps it.
 pub(super) async fn fetch(
-    mut streams: libp2p_stream::Control,
-    peer: PeerId,
+    stream: oneshot::Receiver<Stream>,
     request: RangeRequest,
     file: Arc<Mutex<Option<Open>>>,
 ) -> Piece {
-    let body = match ask(&mut streams, peer, &request).await {
+    let body = match ask(stream, &request).await {
         Ok(Ok(body)) => body,
         Ok(Err(piece)) => return piece,
         Err(_) => return Piece::Failed,
@@ -216,13 +255,9 @@ pub(super) async fn fetch(
     kept.await.unwrap_or(Piece::Failed)
 }
 
-async fn ask(
-    streams: &mut libp2p_stream::Control,
-    peer: PeerId,
-    request: &RangeRequest,
-) -> io::Result<Result<Body, Piece>> {
+async fn ask(stream: oneshot::Receiver<Stream>, request: &RangeRequest) -> io::Result<Result<Body, Piece>> {
     let exchange = async {
-        let mut stream = streams.open_stream(peer, net::BLOB).await.map_err(io::Error::other)?;
+        let mut stream = stream.await.map_err(io::Error::other)?;
         frame::write(&mut stream, &request.to_bytes()).await?;
         let answer = frame::read(&mut stream, RANGE_BYTES).await?;
         Ok::<_, io::Error>((stream, answer))
@@ -269,4 +304,47 @@ pub(super) async fn serve(mut stream: Stream, store: Arc<Store>, shelf: Arc<Shel
     // If whoever asked is gone, or too slow, he asks again.
     let said: io::Result<()> = said.await;
     body.filter(|_| said.is_ok()).map_or(0, |body| body.bytes.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that are given in `seconds` to whoever asks a hundred times in each.
+    fn given(rate: Option<u64>, seconds: u64, bytes: u64) -> u64 {
+        let begun = Instant::now();
+        let mut upload = Upload::new(rate, begun);
+        let mut given = 0;
+        for n in 0..100 * seconds {
+            while given < u64::MAX / 2 && upload.take(begun + Duration::from_millis(10 * n)) {
+                upload.sent(bytes);
+                given += bytes;
+                if rate.is_none() {
+                    break;
+                }
+            }
+        }
+        given
+    }
+
+    #[test]
+    fn no_more_is_given_than_the_owner_says() {
+        for rate in [10_000, 1 << 20, 50 << 20] {
+            for bytes in [1_000, PIECE_BYTES] {
+                let given = given(Some(rate), 100, bytes);
+                assert!(given <= 100 * rate + PIECE_BYTES + bytes, "{rate}: {given}");
+                assert!(given >= 98 * rate, "{rate}: {given}");
+            }
+        }
+        assert_eq!(given(Some(0), 100, 1_000), 0);
+        assert_eq!(given(None, 1, PIECE_BYTES), 100 * PIECE_BYTES);
+    }
+
+    #[test]
+    fn a_long_pause_is_not_saved_up() {
+        let begun = Instant::now();
+        let mut upload = Upload::new(Some(2 * PIECE_BYTES), begun);
+        let later = begun + Duration::from_secs(3600);
+        assert_eq!((0..100).filter(|_| upload.take(later)).count(), 2);
+    }
 }

@@ -9,6 +9,7 @@
 //! | mDNS | who is in the neighbourhood | dialled once |
 //! | autonat 2 | whether this node can be reached | eight addresses |
 //! | relay, dcutr | nodes that cannot be reached | 128 KiB and two minutes for a circuit |
+//! | our own | questions, pieces of archives | `driver.rs` |
 
 use std::{
     collections::HashSet,
@@ -26,12 +27,12 @@ use libp2p::{
     identify,
     identity::Keypair,
     kad::{self, store::MemoryStore},
-    mdns, memory_connection_limits, ping, relay,
+    mdns, ping, relay,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 use protocol::{id::NarHash, limits, message};
 
-use super::Config;
+use super::{BLOB, Config, QUERY, memory, streams};
 
 /// What `identify` calls this protocol family.
 const FAMILY: &str = "/assize/1";
@@ -49,8 +50,8 @@ const OUTGOING: u32 = 64;
 const OF_ONE_NODE: u32 = 2;
 const ALL: u32 = 192;
 
-/// Memory of this process, in bytes, beyond which no more connections are made.
-const MEMORY: usize = 2 << 30;
+/// Memory of this process, in bytes and without pages of files, beyond which no more connections are made.
+const MEMORY: u64 = 2 << 30;
 
 /// Archives of which this node tells, or remembers, who has them.
 pub(crate) const PROVIDED: usize = 16_384;
@@ -66,7 +67,7 @@ const SEARCH: Duration = Duration::from_secs(10);
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     limits: connection_limits::Behaviour,
-    memory: memory_connection_limits::Behaviour,
+    memory: memory::Behaviour,
     pub(crate) gossip: gossipsub::Behaviour<gossipsub::IdentityTransform, WhitelistSubscriptionFilter>,
     pub(crate) kad: kad::Behaviour<MemoryStore>,
     reach: autonat::v2::client::Behaviour,
@@ -77,7 +78,7 @@ pub(crate) struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
-    pub(crate) stream: libp2p_stream::Behaviour,
+    pub(crate) streams: streams::Behaviour,
 }
 
 /// The topic of all feeds.
@@ -121,7 +122,7 @@ impl Behaviour {
             .with_agent_version(format!("assize/{}", env!("CARGO_PKG_VERSION")));
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
-            memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY),
+            memory: memory::Behaviour::new(MEMORY),
             gossip: gossip()?,
             kad: kademlia(local),
             reach: autonat::v2::client::Behaviour::default(),
@@ -132,7 +133,7 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::default(),
             mdns: mdns.into(),
-            stream: libp2p_stream::Behaviour::new(),
+            streams: streams::Behaviour::new(vec![BLOB, QUERY]),
         })
     }
 }
