@@ -109,21 +109,33 @@ fn providers_come_and_go() {
     assert!(said.err.contains("✔ built small"), "{}", said.err);
 }
 
-/// A provider whose archive is damaged sends nothing of it; another one does.
+/// A provider whose archive is damaged sends nothing of it. If that is so of all, it is not to be had,
+/// and nothing of it is kept; as soon as one has it whole, it is.
 #[test]
 fn damage_is_nobodys_archive() {
     let ([alice, bob, _carol], dave) = builders();
     let nar = alice.sandbox.build("large");
     bob.sandbox.build("large");
     let hex = nar.parse::<NarHash>().expect("a hash").to_hex();
-    let path = alice.sandbox.home().join("cas").join(&hex[..2]).join(format!("{}.nar", &hex[2..]));
-    let mut bytes = std::fs::read(&path).expect("the archive");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::remove_file(&path).expect("a file");
-    std::fs::write(&path, bytes).expect("a file");
+    let path =
+        |who: &Machine| who.sandbox.home().join("cas").join(&hex[..2]).join(format!("{}.nar", &hex[2..]));
+    let whole = std::fs::read(path(&alice)).expect("the archive");
+    let put = |who: &Machine, bytes: &[u8]| {
+        std::fs::remove_file(path(who)).expect("a file");
+        std::fs::write(path(who), bytes).expect("a file");
+    };
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    put(&alice, &damaged);
+    put(&bob, &damaged);
     let dave = dave.start();
     dave.finds("large", 0);
+    let said = dave.sandbox.run(["fetch", "large"]);
+    assert_eq!(said.code, 20, "{}", said.err);
+    assert!(said.err.contains("nobody who can be reached has it"), "{}", said.err);
+    assert!(said.err.contains("assize build"), "{}", said.err);
+    assert!(!path(&dave).exists());
+    put(&bob, &whole);
     dave.sandbox.ok(["fetch", "large"]);
     dave.sandbox.ok(["store", "verify"]);
 }

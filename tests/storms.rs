@@ -2,6 +2,7 @@
 
 use std::{
     process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
@@ -73,9 +74,10 @@ struct Hosts {
 impl Hosts {
     /// `None`: this machine does not let us, as without being root.
     fn new(count: usize) -> Option<Self> {
-        let id = std::process::id();
+        static NETWORKS: AtomicUsize = AtomicUsize::new(0);
+        let id = format!("az{}n{}", std::process::id(), NETWORKS.fetch_add(1, Ordering::Relaxed));
         let hosts =
-            Self { names: (1..=count).map(|n| format!("az{id}h{n}")).collect(), switch: format!("az{id}s") };
+            Self { names: (1..=count).map(|n| format!("{id}h{n}")).collect(), switch: format!("{id}s") };
         let made = || -> Option<()> {
             let switch = &hosts.switch;
             ip(&["netns", "add", switch])?;
@@ -182,4 +184,38 @@ fn a_network_falls_apart_and_heals() {
     if hosts.is_some() {
         machines[..2].iter().for_each(|machine| _ = machine.finds("c", 0));
     }
+}
+
+/// A node to whose address there is no way finds that out, and is reached by way of one that it is
+/// connected to. Needs network namespaces.
+#[test]
+fn who_cannot_be_reached_is_reached_by_way_of_another() {
+    let Some(hosts) = Hosts::new(3) else {
+        eprintln!("this machine gives no network namespaces: nothing was tested");
+        return;
+    };
+    let listen = "/ip4/10.77.0.1/tcp/4720";
+    let hub = Machine::new(ASSIZE).inside(&hosts.names[0], listen);
+    hub.sandbox.configure(&format!("{{ network: {{ external: ['{listen}'] }} }}"));
+    let hub = hub.start();
+    // Only this host knows the way to where she listens.
+    ip(&["-n", &hosts.names[1], "address", "add", "10.99.0.2/32", "dev", "lo"]).expect("an address");
+    let alice = Machine::new(ASSIZE).inside(&hosts.names[1], "/ip4/10.99.0.2/tcp/4720");
+    alice.sandbox.ok(["key", "show"]);
+    alice.sandbox.ok(["peer", "add", &hub.address]);
+    let alice = alice.start();
+    while alice.hears("reachable")["reachable"]["is"] != "relayed" {}
+    let dave = Machine::new(ASSIZE).inside(&hosts.names[2], "/ip4/10.77.0.3/tcp/4720");
+    dave.trusts("alice", &alice);
+    dave.sandbox.configure("{ policy: 'one' }");
+    dave.sandbox.ok(["peer", "add", &hub.address]);
+    let dave = dave.start();
+    let nar = alice.sandbox.build("a");
+    dave.finds("a", 0);
+    let fetched = (0..20).any(|_| dave.sandbox.run(["fetch", "a"]).out.starts_with(&nar));
+    assert!(fetched, "{}", dave.sandbox.run(["fetch", "a"]).err);
+    assert_eq!(hub.sandbox.json(&["store", "df"])["archives"]["files"], 0);
+    let peers = dave.sandbox.json(&["node", "status"])["peers"].clone();
+    let by_way = peers.as_object().expect("peers").values().filter_map(serde_json::Value::as_str);
+    assert!(by_way.into_iter().any(|address| address.contains("p2p-circuit")), "{peers}");
 }

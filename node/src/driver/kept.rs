@@ -1,6 +1,6 @@
 //! What the peer asks of the store: blocking, so for threads that may wait.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, num::NonZero, panic::resume_unwind, sync::Arc, thread};
 
 use protocol::{
     evidence::{Evidence, UnverifiedEvidence},
@@ -82,13 +82,36 @@ pub(super) fn look_up(store: &Store, serve: &Serve) -> Result<Answer, LookupErro
     Ok(Answer::Items(items.into_iter().take(n).collect()))
 }
 
+/// Statements and proofs that one thread verifies, at least: in some milliseconds.
+const SHARE: usize = 128;
+
+/// Threads that verify one answer.
+const VERIFIERS: usize = 4;
+
+/// Verifies on some processors at once; `None` is what is forged.
+fn verify(items: Vec<UnverifiedEvidence>) -> Vec<Option<Evidence>> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(VERIFIERS);
+    let share = items.len().div_ceil(threads).max(SHARE);
+    let mut items = items.into_iter();
+    let shares = std::iter::from_fn(|| Some(items.by_ref().take(share).collect::<Vec<_>>()));
+    let shares = shares.take_while(|share| !share.is_empty());
+    thread::scope(|scope| {
+        let verify =
+            |share: Vec<UnverifiedEvidence>| share.into_iter().map(|item| item.verify().ok()).collect();
+        let verifying: Vec<_> =
+            shares.map(|share| scope.spawn(move || -> Vec<_> { verify(share) })).collect();
+        let verified = verifying.into_iter().map(|thread| thread.join());
+        verified.flat_map(|share| share.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
+
 /// Verifies and keeps what came from elsewhere.
 pub(super) fn keep(
     store: &Store,
     items: Vec<UnverifiedEvidence>,
 ) -> Result<(Vec<Fate>, Vec<FeedHead>), Box<dyn std::error::Error + Send + Sync>> {
     let about: BTreeSet<AttesterKey> = items.iter().map(UnverifiedEvidence::attester).collect();
-    let verified: Vec<Option<Evidence>> = items.into_iter().map(|item| item.verify().ok()).collect();
+    let verified = verify(items);
     let mut kept = store.keep(verified.iter().flatten().cloned())?.into_iter();
     let fate = |evidence: &Option<Evidence>| match evidence {
         None => Fate::Forged,
