@@ -1,83 +1,40 @@
 //! Killed at any instant, or with a full disk: what was acknowledged is there, and nothing needs a
 //! step by hand.
-//!
-//! The tests start this very binary again, with `STORE_HOME` set, to run one of the `child_…`
-//! functions below, which do nothing otherwise. A child says on stdout what the store has
-//! acknowledged.
 
 mod support;
 
 use std::{
-    collections::BTreeSet,
     fs,
-    io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::Command,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use protocol::{
-    feed::Head,
-    id::NarHash,
-    key::{AttesterKey, SigningKey},
-    name::Name,
-    statement::{Attestation, Body, Platform},
-};
+use protocol::id::NarHash;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::{AdmitError, AppendError, Fact, Notice, RecordError, Store};
-use support::{action, archive, realisation};
+use support::{
+    Random, action, archive,
+    children::{first, home, output, said, say, start, this_binary},
+    realisation,
+    things::{ATTESTER, Thing, is_whole},
+};
 
 const KILLS: u32 = 500;
 
 /// Numbers of things that one child makes.
 const NUMBERS: u32 = 10_000;
 
-/// The archive number `n`, of 100 bytes to 60 KB.
-fn nar(n: u32) -> Vec<u8> {
-    let len = n.wrapping_mul(2654435761) % 60_000;
-    archive(&n.to_le_bytes().repeat(len as usize / 4))
-}
-
-fn home() -> Option<PathBuf> {
-    std::env::var_os("STORE_HOME").map(PathBuf::from)
-}
-
-fn say(what: &str, n: u32) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{what} {n}").and_then(|()| out.flush()).unwrap();
-}
-
-fn start(mut command: Command, child: &str, home: &std::path::Path, first: u32) -> Child {
-    command
-        .args(["--exact", child, "--nocapture", "--test-threads=1"])
-        .env("STORE_HOME", home)
-        .env("STORE_FIRST", first.to_string())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-fn this_binary() -> Command {
-    Command::new(std::env::current_exe().unwrap())
-}
-
-/// The numbers that `child` has said `what` about; waits for its end.
-fn said(child: &mut Child, what: &str) -> Vec<u32> {
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let number =
-        |line: std::io::Result<String>| line.unwrap().strip_prefix(what)?.strip_prefix(' ')?.parse().ok();
-    let numbers = lines.filter_map(number).collect();
-    child.wait().unwrap();
-    numbers
+fn thing(n: u32) -> Thing {
+    Thing::new(n, 60_000)
 }
 
 /// Admits and records without end, from two threads.
 #[test]
 fn child_that_is_killed() {
     let Some(home) = home() else { return };
-    let first: u32 = std::env::var("STORE_FIRST").unwrap().parse().unwrap();
+    let first = first();
     let store = Store::open(&home, |_| false).unwrap();
     let next = AtomicU32::new(first);
     std::thread::scope(|scope| {
@@ -86,7 +43,7 @@ fn child_that_is_killed() {
                 loop {
                     let n = next.fetch_add(1, Relaxed);
                     assert!(n < first + NUMBERS);
-                    one_thing(&store, n);
+                    thing(n).keep(&store).unwrap();
                     say("done", n);
                 }
             });
@@ -94,74 +51,19 @@ fn child_that_is_killed() {
     });
 }
 
-fn one_thing(store: &Store, n: u32) {
-    let bytes = nar(n);
-    let hash = NarHash::of(&bytes);
-    if n.is_multiple_of(2) {
-        store.admit(&bytes[..], Some(hash), u64::MAX).unwrap();
-    } else {
-        let mut file = store.temp().unwrap();
-        file.write_all(&bytes).unwrap();
-        store.admit_file(file, None).unwrap();
-    }
-    let a = action(n);
-    store.record_all(&[Fact::Action(a.clone()), Fact::Built(realisation(&a, hash, 1))]).unwrap();
-    store.say(&attester(), 0, [attestation(n)]).unwrap();
-    if n.is_multiple_of(8) {
-        store.pin(&format!("pin {n}"), &BTreeSet::from([hash])).unwrap();
-    }
-}
-
-fn attester() -> SigningKey {
-    SigningKey::from_bytes(&[7; 32])
-}
-
-/// What is signed about thing number `n`.
-fn attestation(n: u32) -> Body {
-    let realisation = realisation(&action(n), NarHash::of(&nar(n)), 1);
-    let platform = Platform::here(Name::new("none").unwrap());
-    Body::Built(Attestation {
-        action: realisation.action,
-        outputs: realisation.outputs,
-        witness: None,
-        platform,
-    })
-}
-
-fn is_there(store: &Store, n: u32) {
-    let a = action(n);
-    let hash = NarHash::of(&nar(n));
-    assert_eq!(store.open_nar(&hash).unwrap().bytes().len(), nar(n).len());
-    assert_eq!(store.action(&a.id()).unwrap(), Some(a.clone()));
-    assert_eq!(store.realisation(&a.id()).unwrap(), Some(realisation(&a, hash, 1)));
-    let said = store.claims(&a.id()).unwrap();
-    assert_eq!(said.iter().map(|signed| &signed.statement().body).collect::<Vec<_>>(), [&attestation(n)]);
-}
-
-/// Every statement follows the one before it, however often the attester was killed.
-fn is_whole(store: &Store) {
-    let mut head = Head::empty(AttesterKey::of(&attester()));
-    for signed in store.statements(&head.attester(), 0) {
-        head = head.follow(&signed.unwrap()).unwrap();
-    }
-    assert_eq!(head, store.head(&head.attester()).unwrap());
-}
-
 #[test]
 fn killed_again_and_again() {
     let temp = tempfile::tempdir().unwrap();
     let started = Instant::now();
     let (mut acknowledged, mut torn, mut rebuilt) = (Vec::new(), 0, 0);
-    let mut random = 88172645463325252_u64;
+    let mut random = Random::new();
     for kill in 0..KILLS {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
         let mut child = start(this_binary(), "child_that_is_killed", temp.path(), kill * NUMBERS);
         // From before it opens the store to well into its work.
-        std::thread::sleep(Duration::from_micros(random % 60_000));
+        std::thread::sleep(Duration::from_micros(random.next() % 60_000));
         child.kill().unwrap();
-        let done = said(&mut child, "done");
+        let (done, _) = said(output(&mut child), "done");
+        child.wait().unwrap();
         let store = Store::open(temp.path(), |_| panic!("a dead process holds the lock")).unwrap();
         for notice in store.notices() {
             match notice {
@@ -170,21 +72,15 @@ fn killed_again_and_again() {
                 other => panic!("kill {kill}: {other}"),
             }
         }
-        for n in &done {
-            is_there(&store, *n);
-        }
-        is_whole(&store);
+        done.iter().for_each(|n| thing(*n).is_in(&store));
+        is_whole(&store, ATTESTER);
         acknowledged.extend(done);
     }
     let store = Store::open(temp.path(), |_| false).unwrap();
     assert_eq!(store.notices(), []);
-    for n in &acknowledged {
-        is_there(&store, *n);
-    }
+    acknowledged.iter().for_each(|n| thing(*n).is_in(&store));
     let pins = store.pins().unwrap();
-    assert!(
-        acknowledged.iter().filter(|n| n.is_multiple_of(8)).all(|n| pins.contains_key(&format!("pin {n}")))
-    );
+    assert!(acknowledged.iter().filter_map(|n| thing(*n).pin()).all(|pin| pins.contains_key(&pin)));
     let report = store.verify(false, |_, _| {}).unwrap();
     assert!(report.is_clean(), "{report:?}");
     println!(
@@ -262,6 +158,15 @@ fn child_with_a_full_disk() {
     say("healthy", done.len() as u32);
 }
 
+/// How many facts a child with a full disk has kept.
+fn kept_by(child: Command, home: &Path) -> u32 {
+    let mut child = start(child, "child_with_a_full_disk", home, 0);
+    let (facts, _) = said(output(&mut child), "healthy");
+    child.wait().unwrap();
+    let [facts] = facts[..] else { panic!("the child failed") };
+    facts
+}
+
 #[test]
 fn full_disk() {
     let possible = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status();
@@ -274,8 +179,7 @@ fn full_disk() {
     shell.args(["--map-root-user", "--mount", "sh", "-c"]);
     shell.arg(r#"mount -t tmpfs -o size=6m none "$STORE_HOME" && exec "$0" "$@""#);
     shell.arg(std::env::current_exe().unwrap());
-    let mut child = start(shell, "child_with_a_full_disk", temp.path(), 0);
-    let [facts] = said(&mut child, "healthy")[..] else { panic!("the child failed") };
+    let facts = kept_by(shell, temp.path());
     // Archives have taken all but the last few kilobytes; how soon sled wants more is its own affair.
     assert!(facts > 0, "{facts} facts");
 }
@@ -287,7 +191,6 @@ fn file_size_limit() {
     // 600 KiB: less than sled wants in time, and than the journal grows to.
     shell.args(["-c", r#"trap '' XFSZ; ulimit -S -f 1200; exec "$0" "$@""#]);
     shell.arg(std::env::current_exe().unwrap());
-    let mut child = start(shell, "child_with_a_full_disk", temp.path(), 0);
-    let [facts] = said(&mut child, "healthy")[..] else { panic!("the child failed") };
+    let facts = kept_by(shell, temp.path());
     assert!(facts > 10, "{facts} facts");
 }

@@ -10,7 +10,7 @@ use std::{
 
 use protocol::id::NarHash;
 use store::{Fact, NarFault, Notice, Realisation, Rebuilt, Store};
-use support::{action, archive, built, copy_dir, names, open};
+use support::{Random, action, archive, built, copy_dir, names, open};
 
 const FACTS: u32 = 12;
 
@@ -247,23 +247,17 @@ fn the_index_heals_itself() {
 #[test]
 fn random_damage_to_the_index() {
     let home = filled();
-    let mut random = 88172645463325252_u64;
-    let mut next = |below: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random % below as u64) as usize
-    };
+    let mut random = Random::new();
     for round in 0..60 {
         let home = copy(&home);
         let files: Vec<_> = names(&home.path().join("index")).into_iter().filter(|n| n != "blobs").collect();
-        let path = home.path().join("index").join(&files[next(files.len())]);
+        let path = home.path().join("index").join(&files[random.below(files.len())]);
         let mut bytes = fs::read(&path).unwrap();
         // Where sled has written something, mostly.
         let used = bytes.iter().rposition(|b| *b != 0).unwrap_or(0) + 1;
-        for _ in 0..=next(20) {
-            let at = next(used);
-            bytes[at] ^= 1 << next(8);
+        for _ in 0..=random.below(20) {
+            let at = random.below(used);
+            bytes[at] ^= 1 << random.below(8);
         }
         fs::write(&path, bytes).unwrap();
         let store = reopen(home.path());

@@ -8,20 +8,12 @@ use protocol::{
     evidence::{Evidence, Revocation},
     feed::FeedError,
     id::{ActionId, NarHash, StatementId},
-    key::{AttesterKey, SigningKey},
     name::Name,
     output::Output,
-    statement::{Attestation, Body, Ending, Failure, Platform, Signed, Statement},
+    statement::{Attestation, Body, Ending, Failure, Platform, Signed},
 };
 use store::{Kept, Store};
-
-fn key(n: u8) -> SigningKey {
-    SigningKey::from_bytes(&[n; 32])
-}
-
-fn attester(n: u8) -> AttesterKey {
-    AttesterKey::of(&key(n))
-}
+use support::{attester, key, statement};
 
 fn action(n: u8) -> ActionId {
     ActionId::from_bytes([n; 32])
@@ -39,11 +31,6 @@ fn built(of: u8, gave: u8) -> Body {
 
 fn failed(of: u8) -> Body {
     Body::Failed(Failure { action: action(of), step: 1, ending: Ending::Trap, platform: platform() })
-}
-
-/// A statement at any place, which no store would have signed.
-fn statement(who: u8, seq: u64, prev: StatementId, body: Body) -> Signed {
-    Statement { attester: attester(who), seq, prev, time: 0, body }.sign(&key(who)).unwrap()
 }
 
 fn of_feed(store: &Store, who: u8) -> Vec<Signed> {

@@ -1,14 +1,22 @@
 //! Small things of which the store can be full.
+//!
+//! * [`children`]: processes that use a store, and can be killed.
+//! * [`things`]: all that a store keeps of one build, to be found again after a kill.
 #![allow(dead_code)] // Every test takes what it needs.
+
+pub(crate) mod children;
+pub(crate) mod things;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use protocol::{
     action::{Action, FetchAction},
-    id::NarHash,
+    id::{NarHash, StatementId},
+    key::{AttesterKey, SigningKey},
     name::Name,
     nar,
     output::Output,
+    statement::{Attestation, Body, Platform, Signed, Statement},
 };
 use store::{Realisation, Store};
 
@@ -45,6 +53,31 @@ pub(crate) fn realisation(action: &Action, nar: NarHash, finished: u64) -> Reali
     }
 }
 
+/// The key number `n`.
+pub(crate) fn key(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+/// Whose it is.
+pub(crate) fn attester(n: u8) -> AttesterKey {
+    AttesterKey::of(&key(n))
+}
+
+/// What is signed of it.
+pub(crate) fn attestation(realisation: Realisation) -> Body {
+    Body::Built(Attestation {
+        action: realisation.action,
+        outputs: realisation.outputs,
+        witness: None,
+        platform: Platform::here(Name::new("none").unwrap()),
+    })
+}
+
+/// A statement at any place, which no store would have signed.
+pub(crate) fn statement(who: u8, seq: u64, prev: StatementId, body: Body) -> Signed {
+    Statement { attester: attester(who), seq, prev, time: 0, body }.sign(&key(who)).unwrap()
+}
+
 /// The archive of a file.
 pub(crate) fn archive(content: &[u8]) -> Vec<u8> {
     nar::dump_file(Vec::new(), false, content.len() as u64, content).unwrap()
@@ -70,4 +103,24 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = entries.collect();
     names.sort();
     names
+}
+
+/// Numbers without a pattern, the same in every run.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new() -> Self {
+        Self(88172645463325252)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
 }
