@@ -8,7 +8,7 @@
 //! A verdict has, besides, what was signed about one action, whose output is `out`; its keys are those of
 //! 32 equal bytes, from 1 on.
 
-use std::{collections::BTreeSet, error::Error, fs, path::Path};
+use std::{collections::BTreeSet, fs};
 
 use protocol::{
     evidence::{Equivocation, Evidence, Revocation},
@@ -20,6 +20,7 @@ use protocol::{
     witness::{TranscriptHash, Witness},
 };
 use serde_json::{Value, json};
+use tests::{chain, vectors};
 use trust::{
     ledger::{Execution, Record, Voters},
     policy::Policy,
@@ -27,16 +28,6 @@ use trust::{
     standing::Standings,
     verdict::{Outcome, judge},
 };
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
 
 fn roster(text: &str) -> String {
     match Roster::parse(text) {
@@ -171,30 +162,19 @@ fn verdict(case: &Value) -> String {
 
 #[test]
 fn every_vector_says_what_is_expected() {
-    let mut checked = 0;
-    for section in ["roster", "policy", "verdict"] {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(section);
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            let text = fs::read_to_string(&path).unwrap();
-            let case = || serde_json::from_str(&text).unwrap();
-            let found = match section {
-                "roster" => roster(&text),
-                "policy" => compiled(&case()),
-                _ => verdict(&case()),
-            };
-            let expect = path.with_extension("expect");
-            if !expect.exists() && std::env::var_os("ASSIZE_BLESS").is_some() {
-                fs::write(&expect, format!("{found}\n")).unwrap();
-            }
-            let expected = fs::read_to_string(&expect)
-                .unwrap_or_else(|_| panic!("{} has no .expect; found: {found}", path.display()));
-            assert_eq!(found, expected.trim_end(), "{}", path.display());
-            checked += 1;
+    let checked = vectors(|path| {
+        let section = path.parent()?.file_name()?.to_str()?;
+        if path.extension()? != "json" {
+            return None;
         }
-    }
+        let text = fs::read_to_string(path).unwrap();
+        let case = || serde_json::from_str(&text).unwrap();
+        match section {
+            "roster" => Some(roster(&text)),
+            "policy" => Some(compiled(&case())),
+            "verdict" => Some(verdict(&case())),
+            _ => None,
+        }
+    });
     assert!(checked >= 100, "only {checked} vectors were found");
 }

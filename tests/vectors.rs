@@ -4,7 +4,7 @@
 //! `<name>.expect` is `ok`, or the reader's error. `<name>.of` is what a body was asked for by.
 //! With `ASSIZE_BLESS=1` missing `.expect` files are written, to be read and committed.
 
-use std::{error::Error, fs, path::Path};
+use std::{fs, path::Path};
 
 use node::net::blob::Body;
 use protocol::{
@@ -15,16 +15,7 @@ use protocol::{
     nar::Index,
     statement::Unverified,
 };
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
+use tests::{chain, vectors};
 
 fn verdict(path: &Path) -> Option<String> {
     let bytes = fs::read(path).unwrap();
@@ -89,21 +80,6 @@ fn proofs_have_their_digest() {
 
 #[test]
 fn every_vector_says_what_is_expected() {
-    let mut checked = 0;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
-    for section in fs::read_dir(&root).unwrap() {
-        for entry in fs::read_dir(section.unwrap().path()).unwrap() {
-            let path = entry.unwrap().path();
-            let Some(found) = verdict(&path) else { continue };
-            let expect = path.with_extension("expect");
-            if !expect.exists() && std::env::var_os("ASSIZE_BLESS").is_some() {
-                fs::write(&expect, format!("{found}\n")).unwrap();
-            }
-            let expected = fs::read_to_string(&expect)
-                .unwrap_or_else(|_| panic!("{} has no .expect; the reader says: {found}", path.display()));
-            assert_eq!(found, expected.trim_end(), "{}", path.display());
-            checked += 1;
-        }
-    }
+    let checked = vectors(verdict);
     assert!(checked >= 150, "only {checked} vectors were found");
 }

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod mutation;
 
 use std::{
+    error::Error,
     ffi::OsStr,
     fs,
     io::Write as _,
@@ -305,4 +306,40 @@ pub fn must(mut command: Command, needed: &str) {
     let output = output.unwrap_or_else(|error| panic!("{error}: this test needs {needed}"));
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "this test needs {needed}:\n{said}");
+}
+
+/// An error and its causes, in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Compares what `says` says of each file below `vectors/` with what is expected of it, in a file of the same
+/// name and the extension `.expect`; with `ASSIZE_BLESS` set, one that is missing is written. Returns how many
+/// files something was said of.
+///
+/// # Panics
+///
+/// When something else is said, or nothing is expected.
+pub fn vectors(says: impl Fn(&Path) -> Option<String>) -> usize {
+    let mut checked = 0;
+    let list =
+        |path: &Path| fs::read_dir(path).expect("a directory").map(|entry| entry.expect("an entry").path());
+    for path in list(&repository().join("tests/vectors")).flat_map(|section| list(&section)) {
+        let Some(said) = says(&path) else { continue };
+        let expect = path.with_extension("expect");
+        if !expect.exists() && std::env::var_os("ASSIZE_BLESS").is_some() {
+            fs::write(&expect, format!("{said}\n")).expect("a file");
+        }
+        let expected = fs::read_to_string(&expect);
+        let expected = expected.unwrap_or_else(|_| panic!("{} has no .expect; said: {said}", path.display()));
+        assert_eq!(said, expected.trim_end(), "{}", path.display());
+        checked += 1;
+    }
+    checked
 }
