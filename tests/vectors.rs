@@ -1,6 +1,6 @@
 //! The vectors of SPEC.md: files under `vectors/<section>/`, each with what a reader says of it.
 //!
-//! `<name>.nar`, `.drv`, `.act`, `.stm`, `.evidence`, `.request`, `.answer`, `.gossip`, `.range`, `.offer` or `.body` has the bytes,
+//! `<name>.nar`, `.drv`, `.act`, `.stm`, `.evidence`, `.request`, `.answer`, `.gossip`, `.range`, `.offer`, `.body` or `.ticket` has the bytes,
 //! `<name>.expect` is `ok`, or the reader's error. `<name>.of` is what a body was asked for by.
 //! With `ASSIZE_BLESS=1` missing `.expect` files are written, to be read and committed.
 
@@ -14,6 +14,7 @@ use protocol::{
     message::{Answer, Gossip, ProofsDigest, RangeAnswer, RangeRequest, Request},
     nar::Index,
     statement::Unverified,
+    ticket::Ticket,
 };
 use tests::{chain, vectors};
 
@@ -49,6 +50,11 @@ fn verdict(path: &Path) -> Option<String> {
             let request = RangeRequest::from_bytes(&fs::read(path.with_extension("of")).unwrap()).unwrap();
             let piece = node::net::blob::read(&request, Body { zstd: false, bytes });
             piece.map(drop).ok_or_else(|| "not the piece that was asked for".into())
+        }
+        "ticket" => {
+            let text = String::from_utf8(bytes).unwrap();
+            let read = text.parse::<Ticket>().map_err(|e| chain(&e));
+            read.map(|ticket| assert_eq!(ticket.to_string(), text.to_lowercase()))
         }
         _ => return None,
     };

@@ -18,7 +18,7 @@ use minicbor::{
 use crate::{
     encode::{self, DecodeError, list, refuse},
     id::BASE32,
-    key::AttesterKey,
+    key::{AttesterKey, Verifier},
     limits,
 };
 
@@ -116,7 +116,11 @@ impl<'b> Decode<'b, ()> for Ticket {
         }
         let at = d.position();
         let node = d.bytes()?.try_into().map_err(|_| refuse(at, "a node's key has 32 bytes"))?;
-        let attester = d.decode()?;
+        let at = d.position();
+        let attester: Option<AttesterKey> = d.decode()?;
+        if let Some(Err(weak)) = attester.map(Verifier::new) {
+            return Err(refuse(at, weak));
+        }
         let at = d.position();
         let addresses: Vec<String> = list::decode(d, limits::TICKET_ADDRESSES)?;
         if addresses.is_empty() {
