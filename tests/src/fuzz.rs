@@ -29,6 +29,7 @@ use protocol::{
     nar::{Index, Node, NodeId, Writer},
     sri::Sri,
     statement::Unverified,
+    ticket::Ticket,
 };
 use serde_json::Value;
 use store::{Fact, Notice, Store};
@@ -76,6 +77,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "message", check: message, seeds: &["vectors/message"], mutations: MANY },
     Target { name: "range", check: range, seeds: &["vectors/blob"], mutations: MANY },
     Target { name: "body", check: body, seeds: &["vectors/blob"], mutations: 2000 },
+    Target { name: "ticket", check: ticket, seeds: &["vectors/ticket"], mutations: MANY },
     Target { name: "key", check: key, seeds: &["fuzz/seeds/key"], mutations: MANY },
     Target { name: "roster", check: roster, seeds: &["vectors/roster"], mutations: MANY },
     Target { name: "policy", check: policy, seeds: &["fuzz/seeds/policy"], mutations: MANY },
@@ -350,6 +352,13 @@ pub fn evidence(data: &[u8]) -> bool {
         assert_eq!(again.verify().expect("what verified verifies"), good);
     }
     verified
+}
+
+/// A ticket has one text, in small letters or in large ones.
+pub fn ticket(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let ticket = text.parse::<Ticket>();
+    ticket.inspect(|ticket| assert_eq!(ticket.to_string(), text.to_ascii_lowercase())).is_ok()
 }
 
 /// A key has one text.
