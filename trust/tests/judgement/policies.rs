@@ -7,7 +7,7 @@ use trust::{
     verdict::judge,
 };
 
-use crate::support::{Case, NOW, check, name, roster, short};
+use crate::support::{Case, NOW, check, digit, name, roster, short};
 
 const PEOPLE: &str = "alice friends, bob friends colleagues, carol colleagues, dave op=acme, erin op=acme";
 
@@ -552,6 +552,21 @@ fn what_everybody_says() {
     let expired = json!({ "mute": { "expired": { "until": 1 } } });
     assert_eq!(says, [&json!("agrees"), &json!("unproven"), &json!("differs"), &json!("nothing"), &expired]);
     assert_eq!(value["reasoning"]["missing"], json!(["d"]));
+}
+
+/// Whoever comes nearest is shown first, whatever the outputs hash to.
+#[test]
+fn sides_in_order() {
+    let sides = |says: &str| {
+        let policy =
+            json!({ "rule": { "atLeast": 4, "of": ["a", "b", "c", "d", "e"] }, "witness": "present" });
+        let sides = Case::new("a, b, c, d, e", policy, says).judge().reasoning.sides;
+        sides.iter().map(|side| digit(&side.outputs)).collect::<String>()
+    };
+    assert_eq!(sides("a:1+ b:2+ c:2+"), "21");
+    assert_eq!(sides("a:1+ b:2+ c:2+ d:3+ e:3+"), "231", "of equal ones the lesser");
+    assert_eq!(sides("a:1 b:1 c:2+"), "21", "what is not proven is no vote");
+    assert_eq!(sides("a:1 b:2"), "12");
 }
 
 /// Nobody helps by agreeing where enough agree already.

@@ -9,12 +9,12 @@ use protocol::{
 };
 use trust::{
     limits,
-    peer::{Effect, GaveUp, Input, Peer, Piece, Time, Why},
+    peer::{Effect, GaveUp, Input, NodeId, Peer, Piece, Time, Why},
 };
 
 use super::{node, world::World};
 
-fn nar(n: u8) -> NarHash {
+pub(super) fn nar(n: u8) -> NarHash {
     NarHash::from_bytes([n; 32])
 }
 
@@ -133,18 +133,34 @@ fn many_are_asked_about_together() {
     assert!(world.requests - before <= 2 * 1000_usize.div_ceil(NARS) + 4, "{}", world.requests - before);
 }
 
-/// A peer with one connected node, which has archive 1.
-fn with_one() -> (Peer, Vec<Effect>) {
+/// A peer that wants archive 1 of so many pieces; each of `nodes` is connected and has it. With what
+/// it asks of them.
+fn wants(pieces: u64, nodes: &[u8]) -> (Peer, Vec<Effect>) {
     let mut peer = Peer::new(BTreeSet::new(), [], BTreeSet::new());
-    peer.handle(Input::Connected { node: node(2) }, Time(0));
-    let (size, missing) = (1000 * PIECE_BYTES, (0..1000).collect());
-    let effects = peer.handle(Input::Want { nar: nar(1), size, missing }, Time(0));
-    let [Effect::Ask { question, request: Request::Have { .. }, .. }] = effects[..] else {
-        panic!("{effects:?}")
+    for n in nodes {
+        peer.handle(Input::Connected { node: node(*n) }, Time(0));
+    }
+    let effects = peer.handle(want(1, pieces), Time(0));
+    let answer = |question| {
+        let answer = Some(Answer::Have(vec![nar(1)]));
+        peer.handle(Input::Answered { question, answer }, Time(0))
     };
-    let answer = Some(Answer::Have(vec![nar(1)]));
-    let effects = peer.handle(Input::Answered { question, answer }, Time(0));
+    let effects = questions(&effects).into_iter().flat_map(answer).collect();
     (peer, effects)
+}
+
+fn want(n: u8, pieces: u64) -> Input {
+    Input::Want { nar: nar(n), size: pieces * PIECE_BYTES, missing: (0..pieces).collect() }
+}
+
+/// The questions who has something; nothing else is wanted.
+#[track_caller]
+fn questions(effects: &[Effect]) -> Vec<u64> {
+    let question = |effect: &Effect| match effect {
+        Effect::Ask { question, request: Request::Have { .. }, .. } => *question,
+        other => panic!("{other:?}"),
+    };
+    effects.iter().map(question).collect()
 }
 
 fn tasks(effects: &[Effect]) -> Vec<u64> {
@@ -154,15 +170,166 @@ fn tasks(effects: &[Effect]) -> Vec<u64> {
         .collect()
 }
 
+/// What is asked for: of whom, which archive, which piece.
+fn fetches(effects: &[Effect]) -> Vec<(NodeId, NarHash, u64)> {
+    let fetch = |effect: &Effect| match effect {
+        Effect::Fetch { node, nar, piece, .. } => Some((*node, *nar, *piece)),
+        _ => None,
+    };
+    effects.iter().filter_map(fetch).collect()
+}
+
+fn came(task: u64) -> Input {
+    Input::Piece { task, piece: Piece::Came { bytes: PIECE_BYTES } }
+}
+
+/// A node is asked for as many pieces at once as it sends in two seconds, as far as that is known.
+#[test]
+fn as_many_as_in_two_seconds() {
+    let (mut peer, effects) = wants(1000, &[2]);
+    let mut asked = tasks(&effects);
+    assert_eq!(asked.len(), 2);
+    assert_eq!(peer.wake(), Some(Time(limits::PATIENCE)), "there is nothing to be done until it answers");
+    // The one that was asked for first comes, and so many more are asked for.
+    for (at, more) in [
+        (1000, 3),  // Two were on the way, one needed a second: two in a second, four in two.
+        (2000, 1),  // Four on the way, two seconds: as fast.
+        (5000, 0),  // Four, four seconds: half as fast, of which a quarter counts: 1.75 in a second.
+        (5000, 1),  // Three, four seconds: 1.5 in a second.
+        (13000, 0), // Three, twelve seconds: hardly more than one in a second.
+    ] {
+        let effects = peer.handle(came(asked.remove(0)), Time(at));
+        assert_eq!((at, effects.len()), (at, more));
+        asked.extend(tasks(&effects));
+    }
+}
+
+/// Archives are compressed on a line that is known to be slow.
+#[test]
+fn slow_lines_are_spared() {
+    for (bytes, expected) in [(limits::ZSTD_BELOW / 2 - 1, true), (limits::ZSTD_BELOW / 2, false)] {
+        let zstd = |effects: &[Effect]| -> Vec<bool> {
+            let zstd = effects.iter().filter_map(|e| match e {
+                Effect::Fetch { zstd, .. } => Some(*zstd),
+                _ => None,
+            });
+            zstd.collect()
+        };
+        let (mut peer, effects) = wants(1000, &[2]);
+        assert_eq!(zstd(&effects), [false; 2]);
+        // One of two pieces in a second.
+        let came = Input::Piece { task: tasks(&effects)[0], piece: Piece::Came { bytes } };
+        let then = zstd(&peer.handle(came, Time(1000)));
+        assert!(!then.is_empty() && then.iter().all(|zstd| *zstd == expected), "{then:?}");
+    }
+}
+
+/// What a node is slow about, another one sends as well, and the first that comes counts.
+#[test]
+fn slow_pieces_are_asked_for_twice() {
+    let (mut peer, effects) = wants(1, &[2, 3]);
+    assert_eq!(fetches(&effects), [(node(2), nar(1), 0)]);
+    let of_slow = tasks(&effects)[0];
+    assert_eq!(peer.wake(), Some(Time(200)), "somebody may be slow");
+    let late = 2 * limits::SLOW;
+    assert_eq!(peer.handle(Input::Tick, Time(late - 1)), []);
+    let effects = peer.handle(Input::Tick, Time(late));
+    assert_eq!(fetches(&effects), [(node(3), nar(1), 0)]);
+    let of_other = tasks(&effects)[0];
+    // Not of a third.
+    let effects = peer.handle(Input::Connected { node: node(4) }, Time(late));
+    let asked = effects.iter().find_map(|e| match e {
+        Effect::Ask { question, request: Request::Have { .. }, .. } => Some(*question),
+        _ => None,
+    });
+    let answer = Input::Answered { question: asked.unwrap(), answer: Some(Answer::Have(vec![nar(1)])) };
+    assert_eq!(peer.handle(answer, Time(late)), []);
+    assert_eq!(peer.handle(Input::Tick, Time(2 * late)), []);
+    let effects = peer.handle(came(of_other), Time(2 * late));
+    assert_eq!(effects, [Effect::Cancel { task: of_slow }, Effect::Admit { nar: nar(1) }]);
+    // Nobody is needed any more.
+    assert_eq!(peer.wake(), Some(Time(limits::PATIENCE)));
+    for n in [2, 3, 4] {
+        assert_eq!(peer.handle(Input::Disconnected { node: node(n) }, Time(2 * late)), []);
+    }
+}
+
+/// How long a piece may take depends on how long another node needs.
+#[test]
+fn slow_is_who_takes_twice_as_long() {
+    let (mut peer, effects) = wants(3, &[2, 3]);
+    assert_eq!(fetches(&effects), [(node(2), nar(1), 0), (node(2), nar(1), 1), (node(3), nar(1), 2)]);
+    assert_eq!(peer.handle(came(tasks(&effects)[2]), Time(500)), []);
+    assert_eq!(peer.handle(Input::Tick, Time(999)), []);
+    let effects = peer.handle(Input::Tick, Time(1000));
+    assert_eq!(fetches(&effects), [(node(3), nar(1), 0), (node(3), nar(1), 1)]);
+}
+
+/// Nobody can be slow where all has been asked of the only node, or there is more to be asked for.
+#[test]
+fn nobody_is_slow() {
+    for (pieces, nodes) in [(1, &[2][..]), (1000, &[2, 3])] {
+        assert_eq!(wants(pieces, nodes).0.wake(), Some(Time(limits::PATIENCE)), "{pieces}");
+    }
+}
+
+/// Archives that come at the same time have nothing to do with each other.
+#[test]
+fn two_at_once() {
+    let (mut peer, effects) = wants(2, &[2, 3]);
+    let first = tasks(&effects);
+    let asked = questions(&peer.handle(want(2, 2), Time(0)));
+    let answer = |question, nars| Input::Answered { question, answer: Some(Answer::Have(nars)) };
+    assert_eq!(peer.handle(answer(asked[0], vec![]), Time(0)), []);
+    let effects = peer.handle(answer(asked[1], vec![nar(2)]), Time(0));
+    assert_eq!(fetches(&effects), [(node(3), nar(2), 0), (node(3), nar(2), 1)]);
+    let second = tasks(&effects);
+    assert_eq!(peer.handle(came(first[0]), Time(10)), []);
+    assert_eq!(peer.handle(came(first[1]), Time(10)), [Effect::Admit { nar: nar(1) }]);
+    // Until something is wanted no more.
+    let cancelled: Vec<_> = second.iter().map(|task| Effect::Cancel { task: *task }).collect();
+    assert_eq!(peer.handle(Input::Unwant { nar: nar(2) }, Time(10)), cancelled);
+    assert_eq!(peer.handle(came(second[0]), Time(10)), []);
+    assert_eq!(peer.status().wanted, 1);
+}
+
+/// Who has no time to say what it has is asked again, and nobody looks elsewhere meanwhile.
+#[test]
+fn the_busy_are_asked_again() {
+    let mut peer = Peer::new(BTreeSet::new(), [], BTreeSet::new());
+    peer.handle(Input::Connected { node: node(2) }, Time(0));
+    let asked = questions(&peer.handle(want(1, 1), Time(0)));
+    assert_eq!(asked.len(), 1);
+    let busy = Input::Answered { question: asked[0], answer: Some(Answer::Busy) };
+    assert_eq!(peer.handle(busy, Time(10)), []);
+    let rested = 10 + limits::SLOW;
+    assert_eq!(peer.wake(), Some(Time(rested)));
+    assert_eq!(peer.handle(Input::Tick, Time(rested - 1)), []);
+    assert_eq!(questions(&peer.handle(Input::Tick, Time(rested))).len(), 1);
+}
+
+/// Whoever was found has so long to connect, and no longer.
+#[test]
+fn hope_ends() {
+    let mut peer = Peer::new(BTreeSet::new(), [], BTreeSet::new());
+    assert_eq!(peer.handle(want(1, 1), Time(0)), [Effect::Search { nar: nar(1) }]);
+    assert_eq!(peer.handle(Input::Searched { nar: nar(1) }, Time(10)), []);
+    let end = 10 + limits::SEARCH_HOPE;
+    assert_eq!(peer.wake(), Some(Time(end)));
+    assert_eq!(peer.handle(Input::Tick, Time(end - 1)), []);
+    let given_up = Effect::GiveUp { nar: nar(1), why: GaveUp::Nowhere };
+    assert_eq!(peer.handle(Input::Tick, Time(end)), [given_up]);
+}
+
 /// However fast a node is, it is asked for so many pieces at once and no more.
 #[test]
 fn what_is_asked_for_is_bounded() {
-    let (mut peer, effects) = with_one();
+    let (mut peer, effects) = wants(1000, &[2]);
     let mut asked = tasks(&effects);
     assert_eq!(asked.len(), 2);
     for at in 0..100 {
-        let came = Input::Piece { task: asked.remove(0), piece: Piece::Came { bytes: PIECE_BYTES } };
-        asked.extend(tasks(&peer.handle(came, Time(at))));
+        let effects = peer.handle(came(asked.remove(0)), Time(at));
+        asked.extend(tasks(&effects));
         assert!(asked.len() <= limits::PIECES_OF_ONE);
     }
     assert_eq!(asked.len(), limits::PIECES_OF_ONE);
@@ -171,8 +338,7 @@ fn what_is_asked_for_is_bounded() {
         peer.handle(Input::Want { nar: wanted, size: 1, missing: [0].into() }, Time(100));
     }
     assert_eq!(peer.status().wanted, limits::WANTS);
-    let one_more = Input::Want { nar: nar(9), size: 1, missing: [0].into() };
-    let effects = peer.handle(one_more, Time(100));
+    let effects = peer.handle(want(9, 1), Time(100));
     assert!(effects.contains(&Effect::GiveUp { nar: nar(9), why: GaveUp::TooMany }), "{effects:?}");
 }
 
@@ -180,7 +346,7 @@ fn what_is_asked_for_is_bounded() {
 #[test]
 fn failures_are_counted() {
     for (piece, limit) in [(Piece::Failed, limits::PIECE_FAILURES), (Piece::Busy, limits::PIECE_BUSY)] {
-        let (mut peer, effects) = with_one();
+        let (mut peer, effects) = wants(1000, &[2]);
         let (mut asked, mut now, mut failed) = (tasks(&effects), 0, 0);
         while let Some(task) = asked.pop() {
             now += limits::SLOW;
@@ -192,7 +358,7 @@ fn failures_are_counted() {
         assert!((limit..=limit + 1).contains(&failed), "{failed}");
     }
     // One that says nothing at all.
-    let (mut peer, effects) = with_one();
+    let (mut peer, effects) = wants(1000, &[2]);
     assert_eq!(tasks(&effects).len(), 2);
     let effects = peer.handle(Input::Tick, Time(limits::PIECE_PATIENCE));
     assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Cancel { .. })).count(), 2);
@@ -200,11 +366,11 @@ fn failures_are_counted() {
 
 #[test]
 fn a_full_disk_ends_it() {
-    let (mut peer, effects) = with_one();
+    let (mut peer, effects) = wants(1000, &[2]);
     let task = tasks(&effects)[0];
     let effects = peer.handle(Input::Piece { task, piece: Piece::Disk }, Time(1));
     assert!(effects.contains(&Effect::GiveUp { nar: nar(1), why: GaveUp::Disk }));
-    assert!(effects.contains(&Effect::Cancel { task: tasks(&with_one().1)[1] }));
+    assert!(effects.contains(&Effect::Cancel { task: tasks(&wants(1000, &[2]).1)[1] }));
     assert_eq!(peer.status().wanted, 0);
 }
 
@@ -214,8 +380,7 @@ fn other_archives_are_nonsense() {
     let mut peer = Peer::new(BTreeSet::new(), [], BTreeSet::new());
     peer.handle(Input::Connected { node: node(2) }, Time(0));
     for round in 0..3 {
-        let want = Input::Want { nar: nar(round), size: 1, missing: [0].into() };
-        let effects = peer.handle(want, Time(0));
+        let effects = peer.handle(want(round, 1), Time(0));
         let [Effect::Ask { question, .. }, ..] = effects[..] else { panic!("{effects:?}") };
         let answer = Some(Answer::Have(vec![nar(99)]));
         let effects = peer.handle(Input::Answered { question, answer }, Time(0));

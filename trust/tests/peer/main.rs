@@ -3,28 +3,28 @@
 //!
 //! * `world.rs`: nodes, and what is on its way between them.
 //! * `blobs.rs`: archives in pieces.
+//! * `alone.rs`: one peer, to which anything may be said.
 
+mod alone;
 mod blobs;
 mod world;
-
-use std::collections::BTreeSet;
 
 use protocol::{
     evidence::{Evidence, Revocation, UnverifiedEvidence},
     feed::Head,
     id::{ActionId, NarHash},
     key::{AttesterKey, SigningKey},
-    message::{Answer, FeedHead, Gossip, Request},
+    message::FeedHead,
     name::Name,
     output::{Output, Outputs},
-    statement::{Attestation, Body, Platform, Signed, Statement, Unverified},
+    statement::{Attestation, Body, Platform, Signed, Statement},
 };
 use trust::{
     limits,
-    peer::{Effect, Fate, Input, NodeId, Peer, Relay, Time, Why},
+    peer::{Input, NodeId, Why},
 };
 
-use self::world::{Memory, World};
+use self::world::World;
 
 fn signing_key(n: u8) -> SigningKey {
     SigningKey::from_bytes(&[n; 32])
@@ -214,107 +214,4 @@ fn who_does_not_answer_is_asked_no_more() {
     assert_eq!(world.lens(7), [5; 3], "somebody else has it");
     world.run(20 * 60_000);
     assert!(world.disconnected.contains(&(1, 2, Why::Silent)), "{:?}", world.disconnected);
-}
-
-/// A peer by itself, to which anything may be said.
-fn alone() -> (Peer, Vec<Effect>) {
-    let mut peer = Peer::new(BTreeSet::from([key(7)]), [], BTreeSet::new());
-    let effects = peer.handle(Input::Connected { node: node(2) }, Time(0));
-    (peer, effects)
-}
-
-#[test]
-fn heads_that_are_lies_cost_an_exchange() {
-    let (mut peer, effects) = alone();
-    let [Effect::Ask { question, request: Request::Heads { after: None }, .. }] = effects[..] else {
-        panic!()
-    };
-    let head = FeedHead { len: u64::MAX, ..Memory::default().head(&key(7)) };
-    let answer = Some(Answer::Heads { heads: vec![head], more: false });
-    let effects = peer.handle(Input::Answered { question, answer }, Time(1));
-    let [Effect::Ask { question, request: Request::Statements { from: 0, .. }, .. }] = effects[..] else {
-        panic!("{effects:?}")
-    };
-    assert_eq!(peer.status().missing, u64::MAX);
-    let effects = peer.handle(Input::Answered { question, answer: Some(Answer::Items(vec![])) }, Time(2));
-    assert_eq!((effects, peer.status().missing), (vec![], 0));
-}
-
-#[test]
-fn forgers_are_banished() {
-    let (mut peer, _) = alone();
-    let mut bytes = feed(7, 1, None)[0].bytes().to_vec();
-    bytes[3] ^= 1;
-    let forged = UnverifiedEvidence::Statement(Unverified::from_bytes(&bytes).unwrap());
-    for n in 0..3 {
-        let gossip = Some(Gossip(vec![forged.clone()]));
-        let effects = peer.handle(Input::Heard { node: node(2), message: n, gossip }, Time(n));
-        let [Effect::Keep { task, .. }] = effects[..] else { panic!("{effects:?}") };
-        let kept = Input::Kept { task, fates: vec![Fate::Forged], heads: vec![] };
-        let effects = peer.handle(kept, Time(n));
-        assert!(effects.contains(&Effect::Relay { message: n, relay: Relay::Reject }));
-        assert_eq!(effects.contains(&Effect::Disconnect { node: node(2), why: Why::Forged }), n == 2);
-    }
-    let again = |peer: &mut Peer, at| peer.handle(Input::Connected { node: node(2) }, Time(at));
-    assert_eq!(again(&mut peer, 10), [Effect::Disconnect { node: node(2), why: Why::Banished }]);
-    let later = limits::BANISHED + 10;
-    assert!(matches!(again(&mut peer, later)[..], [Effect::Ask { .. }]), "not for ever");
-}
-
-/// What comes faster than it can be verified is left to be asked for, and nobody is blamed.
-#[test]
-fn floods_are_ignored() {
-    let (mut peer, _) = alone();
-    let all = feed(7, 1000, None);
-    let mut kept = 0;
-    for n in 0..100 {
-        let gossip = Some(Gossip(all.iter().map(statement).collect()));
-        for effect in peer.handle(Input::Heard { node: node(2), message: n, gossip }, Time(0)) {
-            match effect {
-                Effect::Keep { .. } => kept += 1,
-                Effect::Relay { relay, .. } => assert_eq!(relay, Relay::Ignore),
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-    assert_eq!(kept, limits::TASKS);
-    let ask = |ticket| Input::Asked { node: node(2), ticket, request: Request::Heads { after: None } };
-    let busy = (0..2000).filter(|n| {
-        let effects = peer.handle(ask(*n), Time(0));
-        matches!(effects[..], [Effect::Answer { answer: Answer::Busy, .. }])
-    });
-    assert_eq!(busy.count(), 2000 - 512);
-}
-
-#[test]
-fn what_cannot_be_read_is_rejected() {
-    let (mut peer, effects) = alone();
-    let [Effect::Ask { question, .. }] = effects[..] else { panic!() };
-    let effects = peer.handle(Input::Heard { node: node(2), message: 1, gossip: None }, Time(0));
-    assert_eq!(effects, [Effect::Relay { message: 1, relay: Relay::Reject }]);
-    // An answer to another question, then statements of another feed, or of another place.
-    let mut answer = Answer::Items(vec![]);
-    assert_eq!(peer.handle(Input::Answered { question, answer: Some(answer) }, Time(0)), []);
-    let (mut peer, effects) = alone();
-    let [Effect::Ask { mut question, .. }] = effects[..] else { panic!() };
-    let others =
-        [feed(8, 3, None), feed(7, 3, None)[1..].to_vec(), feed(7, 3, None).into_iter().rev().collect()];
-    let mut now = 0;
-    for (n, items) in others.into_iter().enumerate() {
-        let head = FeedHead { len: 3, ..Memory::default().head(&key(7)) };
-        answer = Answer::Heads { heads: vec![head], more: false };
-        let effects = peer.handle(Input::Answered { question, answer: Some(answer) }, Time(now));
-        let [Effect::Ask { question: asked, .. }] = effects[..] else { panic!("{effects:?}") };
-        let answer = Answer::Items(items.iter().map(statement).collect());
-        let effects = peer.handle(Input::Answered { question: asked, answer: Some(answer) }, Time(now));
-        if n == 2 {
-            assert_eq!(effects, [Effect::Disconnect { node: node(2), why: Why::Nonsense }]);
-            break;
-        }
-        assert_eq!(effects, []);
-        now += limits::ROUND;
-        let effects = peer.handle(Input::Tick, Time(now));
-        let [Effect::Ask { question: asked, .. }] = effects[..] else { panic!("{effects:?}") };
-        question = asked;
-    }
 }
