@@ -490,7 +490,9 @@ impl Peer {
             return self.strike(node, Why::Nonsense, now, effects);
         };
         let free = self.links.get_mut(&node).is_some_and(|link| link.gossip.take(items.len() as u64, now));
-        let wanted = items.iter().any(|item| self.wants(&item.attester()) && !self.is_known(item));
+        // All of it is kept or nothing: what is beyond the bounds does not come in beside what is wanted.
+        let wanted = items.iter().all(|item| self.wants(&item.attester()))
+            && !items.iter().all(|item| self.is_known(item));
         if !free || !wanted || self.tasks.len() >= TASKS {
             // Whoever it is about says it again when asked.
             return effects.push(Effect::Relay { message, relay: Relay::Ignore });

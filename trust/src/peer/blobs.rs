@@ -92,6 +92,8 @@ enum Search {
     Yes,
     /// It has ended: whoever was found may still connect, until then.
     Until(Time),
+    /// Nobody else will: if nobody has it who is asked now, it is given up.
+    Over,
     /// All pieces are there, and are being looked at.
     Found,
 }
@@ -111,7 +113,7 @@ impl Blobs {
         let pieces = self.coming.values().map(|coming| coming.since.after(PIECE_PATIENCE));
         let searches = self.wants.values().filter_map(|want| match want.search {
             Search::Until(time) => Some(time),
-            Search::No | Search::Yes | Search::Found => None,
+            Search::No | Search::Yes | Search::Over | Search::Found => None,
         });
         pieces.chain(searches).min()
     }
@@ -384,6 +386,11 @@ impl Peer {
 
     /// Looks further for what no connected node has, and gives up when that has ended, too.
     fn search(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        for want in self.blobs.wants.values_mut() {
+            if matches!(want.search, Search::Until(time) if time <= now) {
+                want.search = Search::Over;
+            }
+        }
         let nobody = |want: &Want| want.from.is_empty() && want.search != Search::Found;
         let wants = self.blobs.wants.iter().filter(|(_, want)| nobody(want));
         for nar in wants.map(|(nar, _)| *nar).collect::<Vec<_>>() {
@@ -396,7 +403,7 @@ impl Peer {
                     want.search = Search::Yes;
                     effects.push(Effect::Search { nar });
                 }
-                Search::Until(time) if time <= now => self.give_up_want(nar, GaveUp::Nowhere, effects),
+                Search::Over => self.give_up_want(nar, GaveUp::Nowhere, effects),
                 Search::Yes | Search::Until(_) | Search::Found => {}
             }
         }

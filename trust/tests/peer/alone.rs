@@ -462,3 +462,22 @@ fn the_banished_are_so_many() {
 fn nodes_are_told_apart() {
     assert_eq!(format!("{:?}", NodeId([0xa1; 32])), "a1a1a1a1");
 }
+
+/// What strangers say is not kept beyond the bounds because it comes beside something that is wanted.
+#[test]
+fn strangers_do_not_come_in_by_the_way() {
+    let (mut peer, _) = alone();
+    let known = feed(7, 2, None);
+    let mut memory = Memory::default();
+    memory.feeds.insert(key(7), known.clone());
+    let full = (0..=limits::STRANGERS as u32).map(|n| head_of(stranger(n), 100));
+    peer.handle(made(full.chain([memory.head(&key(7))]).collect()), Time(0));
+    assert!(peer.status().strangers > limits::STRANGERS_STATEMENTS);
+    let of_stranger = statement(&feed(8, 1, None)[0]);
+    assert_eq!(heard(&mut peer, vec![of_stranger.clone()]), Some(Relay::Ignore));
+    // An old statement of somebody who is followed, and known, is enough.
+    let gossip = Some(Gossip(vec![statement(&known[0]), of_stranger.clone()]));
+    let effects = peer.handle(Input::Heard { node: node(2), message: 1, gossip }, Time(0));
+    let keeps = |e: &Effect| matches!(e, Effect::Keep { items, .. } if items.contains(&of_stranger));
+    assert!(!effects.iter().any(keeps), "{effects:?}");
+}

@@ -388,3 +388,26 @@ fn other_archives_are_nonsense() {
         assert_eq!(effects.contains(&out), round == 2, "{effects:?}");
     }
 }
+
+/// Nothing is due at a moment that has passed: whoever waits for it would not wait at all.
+#[test]
+fn nothing_is_due_in_the_past() {
+    let mut peer = Peer::new(BTreeSet::new(), [], BTreeSet::new());
+    let (size, missing) = (1000 * PIECE_BYTES, (0..1000).collect());
+    let effects = peer.handle(Input::Want { nar: nar(1), size, missing }, Time(0));
+    assert_eq!(effects, [Effect::Search { nar: nar(1) }]);
+    peer.handle(Input::Searched { nar: nar(1) }, Time(0));
+    let effects = peer.handle(Input::Connected { node: node(2) }, Time(1));
+    let question = effects.iter().find_map(|e| match e {
+        Effect::Ask { question, request: Request::Have { .. }, .. } => Some(*question),
+        _ => None,
+    });
+    let hoped = Time(limits::SEARCH_HOPE);
+    peer.handle(Input::Tick, hoped);
+    assert!(peer.wake() > Some(hoped), "who is asked has not answered");
+    let answer = Some(Answer::Have(vec![nar(1)]));
+    peer.handle(Input::Answered { question: question.unwrap(), answer }, hoped);
+    let later = hoped.after(100);
+    peer.handle(Input::Tick, later);
+    assert!(peer.wake() > Some(later), "the pieces come");
+}
