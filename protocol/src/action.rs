@@ -50,6 +50,15 @@ pub struct FetchAction {
 }
 
 impl Action {
+    /// Its inputs, in the order of their names; a fetch has none.
+    pub fn inputs(&self) -> impl Iterator<Item = &NarHash> {
+        let build = match self {
+            Self::Build(build) => Some(build.inputs.values()),
+            Self::Fetch(_) => None,
+        };
+        build.into_iter().flatten()
+    }
+
     /// Its canonical encoding.
     pub fn to_bytes(&self) -> Vec<u8> {
         encode::to_bytes(self)

@@ -27,6 +27,8 @@ pub enum Context {
     Succession,
     /// The end of a key (SPEC §10.6).
     Revocation,
+    /// Actions that somebody would like to be executed (SPEC §20).
+    Wish,
     /// An in-toto statement in a DSSE envelope (SPEC §12.1).
     InToto,
 }
@@ -38,6 +40,7 @@ impl Context {
             Self::Statement => b"assize 2026-11 statement\n",
             Self::Succession => b"assize 2026-11 succession\n",
             Self::Revocation => b"assize 2026-11 revocation\n",
+            Self::Wish => b"assize 2026-11 wish\n",
             Self::InToto => b"DSSEv1 28 application/vnd.in-toto+json ",
         }
     }
@@ -360,7 +363,13 @@ mod tests {
     /// SPEC §10.1: a signature of one kind of object is none of another.
     #[test]
     fn contexts_are_apart() {
-        let all = [Context::Statement, Context::Succession, Context::Revocation, Context::InToto];
+        let all = [
+            Context::Statement,
+            Context::Succession,
+            Context::Revocation,
+            Context::Wish,
+            Context::InToto,
+        ];
         let verifier = Verifier::new(AttesterKey::of(&key(1))).unwrap();
         for signed in all {
             let signature = Signature::sign(&key(1), signed, b"x");

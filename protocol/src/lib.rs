@@ -25,6 +25,7 @@
 //! * [`intoto`]: an attestation in the words of other tools.
 //! * [`evidence`]: proofs against a key, and the file in which statements are carried by hand.
 //! * [`message`]: what nodes say to each other.
+//! * [`wish`]: what somebody would like to be executed, signed.
 //! * [`ticket`]: what people give each other so that their nodes are connected.
 //!
 //! Pure on purpose: no I/O, no clock, no randomness, no async. Everything here compiles for
@@ -50,4 +51,5 @@ pub mod output;
 pub mod sri;
 pub mod statement;
 pub mod ticket;
+pub mod wish;
 pub mod witness;

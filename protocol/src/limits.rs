@@ -80,6 +80,9 @@ pub const HEADS: usize = 4096;
 /// Statements and proofs in one answer, or in one gossip.
 pub const ITEMS: usize = 1024;
 
+/// Actions in one wish: 34 bytes each. It fits into one gossip.
+pub const WISHES: usize = 256;
+
 /// Addresses in a ticket, and bytes of one.
 pub const TICKET_ADDRESSES: usize = 8;
 /// See [`TICKET_ADDRESSES`].

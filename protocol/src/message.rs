@@ -4,11 +4,12 @@
 //! Request ─▶ Answer           one of each on a stream of `/assize/query/1`
 //! RangeRequest ─▶ RangeAnswer  on a stream of `/assize/blob/1`, and behind it the range
 //! Gossip                      on the topic `/assize/feed/1`, to whoever listens
+//! Wish                        likewise, on `/assize/wish/1` (`wish.rs`)
 //! ```
 //!
 //! Nothing here is signed or believed. What comes in messages proves itself (statements,
-//! revocations, equivocations, ranges), or is a hint that costs an exchange if it is wrong (heads,
-//! who has what).
+//! revocations, equivocations, ranges, actions), or is a hint that costs an exchange if it is wrong
+//! (heads, who has what, how long an input is).
 
 use minicbor::{
     Decode, Decoder, Encode, Encoder,
@@ -17,11 +18,13 @@ use minicbor::{
 };
 
 use crate::{
+    action::Action,
     encode::{self, DecodeError, elements, list, refuse},
     evidence::{Evidence, UnverifiedEvidence},
-    id::{NarHash, StatementId},
+    id::{ActionId, NarHash, StatementId},
     key::AttesterKey,
     limits,
+    name::Name,
 };
 
 /// The stream protocol of questions.
@@ -32,6 +35,9 @@ pub const BLOB: &str = "/assize/blob/1";
 
 /// The topic of gossip.
 pub const FEED: &str = "/assize/feed/1";
+
+/// The topic of wishes.
+pub const WISH: &str = "/assize/wish/1";
 
 /// What a node asks another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +64,11 @@ pub enum Request {
         /// Which: in order, at least one, at most [`limits::NARS`].
         nars: Vec<NarHash>,
     },
+    /// What is executed that has this hash?
+    Action {
+        /// Which.
+        action: ActionId,
+    },
 }
 
 /// What a node answers.
@@ -75,8 +86,24 @@ pub enum Answer {
     Items(Vec<UnverifiedEvidence>),
     /// Archives that are there, in order, of those that were asked for.
     Have(Vec<NarHash>),
+    /// The action that was asked for.
+    Action(Box<KnownAction>),
+    /// It is not there, or too long for an answer.
+    Absent,
     /// Not now: ask somebody else, or later.
     Busy,
+}
+
+/// An action, and what helps to execute it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownAction {
+    /// The action. Whether it is the one that was asked for, its hash says.
+    pub action: Action,
+    /// What people call what it makes: a hint.
+    pub name: Option<Name>,
+    /// The bytes of each input, in the order of their names, so that they can be asked for; 0 where
+    /// that is not known. A wrong one cannot be proven by any piece (SPEC §18.1).
+    pub sizes: Vec<u64>,
 }
 
 /// Where a feed ends, as somebody says. Nobody signs it: it is worth an exchange and no more.
@@ -260,6 +287,7 @@ const PROOFS: &str = "proofs";
 const ITEMS: &str = "items";
 const HAVE: &str = "have";
 const HERE: &str = "here";
+const ACTION: &str = "action";
 const PIECE: &str = "piece";
 const ABSENT: &str = "absent";
 const BUSY: &str = "busy";
@@ -286,6 +314,7 @@ impl Encode<()> for Request {
                 e.array(2)?.str(HAVE)?;
                 list::encode(e, nars.iter())
             }
+            Self::Action { action } => e.array(2)?.str(ACTION)?.encode(action)?.ok(),
         }
     }
 }
@@ -315,6 +344,10 @@ impl<'b> Decode<'b, ()> for Request {
                 }
                 Ok(Self::Have { nars })
             }
+            ACTION => {
+                elements(at, len, 2)?;
+                Ok(Self::Action { action: d.decode()? })
+            }
             other => Err(refuse(at, format!("unknown request `{other}`"))),
         }
     }
@@ -336,6 +369,12 @@ impl Encode<()> for Answer {
                 e.array(2)?.str(HERE)?;
                 list::encode(e, nars.iter())
             }
+            Self::Action(known) => {
+                let KnownAction { action, name, sizes } = &**known;
+                e.array(4)?.str(ACTION)?.encode(action)?.encode(name)?;
+                list::encode(e, sizes.iter())
+            }
+            Self::Absent => e.array(1)?.str(ABSENT)?.ok(),
             Self::Busy => e.array(1)?.str(BUSY)?.ok(),
         }
     }
@@ -362,6 +401,17 @@ impl<'b> Decode<'b, ()> for Answer {
                 elements(at, len, 2)?;
                 Ok(Self::Have(nars(d)?))
             }
+            ACTION => {
+                elements(at, len, 4)?;
+                let (action, name): (Action, _) = (d.decode()?, d.decode()?);
+                let sizes: Vec<u64> = list::decode(d, limits::INPUTS)?;
+                let inputs = action.inputs().count();
+                if sizes.len() != inputs {
+                    return Err(refuse(at, format!("{} lengths of {inputs} inputs", sizes.len())));
+                }
+                Ok(Self::Action(Box::new(KnownAction { action, name, sizes })))
+            }
+            ABSENT => elements(at, len, 1).map(|()| Self::Absent),
             BUSY => {
                 elements(at, len, 1)?;
                 Ok(Self::Busy)
@@ -461,7 +511,7 @@ impl<'b> Decode<'b, ()> for Gossip {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{evidence::Revocation, key::SigningKey};
+    use crate::{action::FetchAction, evidence::Revocation, key::SigningKey};
 
     fn revocation(n: u8, since: u64) -> Revocation {
         Revocation::sign(&SigningKey::from_bytes(&[n; 32]), since)
@@ -469,6 +519,11 @@ mod tests {
 
     fn nar(n: u8) -> NarHash {
         NarHash::from_bytes([n; 32])
+    }
+
+    fn fetch() -> Action {
+        let sri = format!("sha256-{}", data_encoding::BASE64.encode(&[1; 32])).parse().unwrap();
+        Action::Fetch(FetchAction { sri, executable: true })
     }
 
     fn head(n: u8) -> FeedHead {
@@ -485,6 +540,7 @@ mod tests {
             Request::Statements { attester, from: u64::MAX },
             Request::Proofs { attester },
             Request::Have { nars: vec![nar(1), nar(2)] },
+            Request::Action { action: ActionId::from_bytes([3; 32]) },
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()).unwrap(), request);
         }
@@ -495,6 +551,13 @@ mod tests {
             Answer::Items(vec![]),
             Answer::Have(vec![]),
             Answer::Have(vec![nar(1), nar(2)]),
+            Answer::Action(Box::new(KnownAction { action: fetch(), name: None, sizes: vec![] })),
+            Answer::Action(Box::new(KnownAction {
+                action: fetch(),
+                name: Some(Name::out()),
+                sizes: vec![],
+            })),
+            Answer::Absent,
             Answer::Busy,
         ] {
             assert_eq!(Answer::from_bytes(&answer.to_bytes()).unwrap(), answer);
@@ -519,6 +582,8 @@ mod tests {
         let have = |nars| Request::from_bytes(&Request::Have { nars }.to_bytes());
         assert!(have(vec![]).is_err() && have(vec![nar(2), nar(1)]).is_err());
         assert!(Answer::from_bytes(&Answer::Have(vec![nar(1), nar(1)]).to_bytes()).is_err(), "twice");
+        let sized = KnownAction { action: fetch(), name: None, sizes: vec![1] };
+        assert!(Answer::from_bytes(&Answer::Action(Box::new(sized)).to_bytes()).is_err(), "a fetch has no inputs");
         let range = |size, piece| {
             RangeRequest::from_bytes(&RangeRequest { nar: nar(1), size, piece, zstd: false }.to_bytes())
         };

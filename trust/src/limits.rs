@@ -108,3 +108,19 @@ pub const SEARCH_HOPE: u64 = 5_000;
 
 /// Bytes a second below which a line is so slow that compressing pays.
 pub const ZSTD_BELOW: u64 = 16 << 20;
+
+/// How long a wish is remembered, and how often one attester may say one: whoever waits says it
+/// again each minute.
+pub const WISH_LIFE: u64 = 900_000;
+/// See [`WISH_LIFE`].
+pub const WISH_PAUSE: u64 = 10_000;
+
+/// Wishes of strangers that are remembered: 9 KiB each.
+pub const STRANGERS_WISHES: usize = 256;
+
+/// Wishes in the gossip of one node: a burst, and how many are heard again each second. Those of a
+/// thousand attesters who all wait fit.
+pub const WISHES: (u64, u64) = (1024, 32);
+
+/// Actions that are looked for at once.
+pub const SEEKS: usize = 64;

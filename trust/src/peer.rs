@@ -8,6 +8,7 @@
 //! * `input.rs`, `effect.rs`: all that a peer hears, and all that it asks for.
 //! * `links.rs`: what is known of each connected node, and what it may cost.
 //! * `blobs.rs`: archives, in pieces, from several nodes at once.
+//! * `wishes.rs`: what others wish, and actions that are looked for.
 //!
 //! Feeds are complete by asking: heads when a node connects and every minute, then the statements
 //! behind one's own end, from one node at a time, until nothing is missing. Gossip only makes it
@@ -21,6 +22,7 @@ mod blobs;
 mod effect;
 mod input;
 mod links;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -34,6 +36,7 @@ use protocol::{
 use self::{
     blobs::Blobs,
     links::{Link, Links, Said},
+    wishes::{Seeks, Wishes},
 };
 pub use self::{
     blobs::{GaveUp, Piece},
@@ -63,6 +66,8 @@ pub struct Peer {
     tasks: BTreeMap<u64, Task>,
     outbox: VecDeque<(Time, UnverifiedEvidence)>,
     blobs: Blobs,
+    wishes: Wishes,
+    seeks: Seeks,
     /// When it is looked again whether somebody is slow.
     hurry: Option<Time>,
     /// Before then nothing is published.
@@ -140,6 +145,8 @@ impl Peer {
             tasks: BTreeMap::new(),
             outbox: VecDeque::new(),
             blobs: Blobs::default(),
+            wishes: Wishes::default(),
+            seeks: Seeks::default(),
             hurry: None,
             quiet: Time(0),
             next: 0,
@@ -153,10 +160,13 @@ impl Peer {
         let mut effects = Vec::new();
         match input {
             Input::Connected { node } => self.connected(node, now, &mut effects),
-            Input::Disconnected { node } => self.disconnected(node, &mut effects),
+            Input::Disconnected { node } => self.disconnected(node, now, &mut effects),
             Input::Asked { node, ticket, request } => self.asked(node, ticket, request, now, &mut effects),
             Input::Answered { question, answer } => self.answered(question, answer, now, &mut effects),
             Input::Heard { node, message, gossip } => self.heard(node, message, gossip, now, &mut effects),
+            Input::Wished { node, message, wish } => self.wished(node, message, wish, now, &mut effects),
+            Input::Wish { wish } => self.wish(wish, now, &mut effects),
+            Input::Seek { action } => self.seek(action, now, &mut effects),
             Input::Kept { task, fates, heads } => self.kept(task, &fates, heads, now, &mut effects),
             Input::Made { items, heads } => {
                 self.learn(heads, now, &mut effects);
@@ -223,7 +233,8 @@ impl Peer {
     /// Whether every connected node was asked for its heads, and all that those who answered said to
     /// have is here, or was refused.
     pub fn settled(&self, now: Time) -> bool {
-        let about_feeds = |question: &Question| !matches!(question.request, Request::Have { .. });
+        let about_feeds =
+            |question: &Question| !matches!(question.request, Request::Have { .. } | Request::Action { .. });
         self.links.iter().all(|(_, link)| link.round > now)
             && !self.questions.values().any(about_feeds)
             && self.tasks.is_empty()
@@ -270,10 +281,15 @@ impl Peer {
         }
     }
 
-    fn disconnected(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+    fn disconnected(&mut self, node: NodeId, now: Time, effects: &mut Vec<Effect>) {
         self.links.close(node);
         self.lost(node, effects);
-        self.questions.retain(|_, question| question.node != node);
+        let gone = self.questions.extract_if(.., |_, question| question.node == node);
+        for (_, question) in gone.collect::<Vec<_>>() {
+            if let Request::Action { action } = question.request {
+                self.seek_on(action, now, effects);
+            }
+        }
     }
 
     /// Asks every node whose turn it is for its heads.
@@ -309,6 +325,7 @@ impl Peer {
                 Effect::Serve { ticket, serve: Serve::Proofs { attester } }
             }
             Request::Have { nars } => Effect::Serve { ticket, serve: Serve::Have { nars } },
+            Request::Action { action } => Effect::Serve { ticket, serve: Serve::Action { action } },
             Request::Statements { .. } | Request::Proofs { .. } => {
                 Effect::Answer { ticket, answer: Answer::Items(Vec::new()) }
             }
@@ -335,6 +352,12 @@ impl Peer {
                     return self.strike(node, Why::Nonsense, now, effects);
                 }
                 self.told(node, heads, more, now, effects);
+            }
+            (Request::Action { action }, Some(Answer::Action(known))) => {
+                self.known_action(node, action, known, now, effects);
+            }
+            (Request::Action { action }, Some(Answer::Absent | Answer::Busy) | None) => {
+                self.seek_on(action, now, effects);
             }
             (Request::Have { nars: asked }, Some(Answer::Have(nars))) => {
                 self.has(node, &asked, &nars, now, effects);
@@ -373,8 +396,11 @@ impl Peer {
                 link.said.remove(&attester);
             }
             (_, Some(Answer::Busy) | None) => {}
-            (_, Some(Answer::Heads { .. } | Answer::Items(_) | Answer::Have(_))) => {
+            (request, Some(_)) => {
                 self.strike(node, Why::Nonsense, now, effects);
+                if let Request::Action { action } = request {
+                    self.seek_on(action, now, effects);
+                }
             }
         }
     }
@@ -591,7 +617,7 @@ impl Peer {
 
     fn strike(&mut self, node: NodeId, why: Why, now: Time, effects: &mut Vec<Effect>) {
         if self.links.strike(node, why, now) {
-            self.disconnected(node, effects);
+            self.disconnected(node, now, effects);
             effects.push(Effect::Disconnect { node, why });
         }
     }

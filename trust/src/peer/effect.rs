@@ -2,9 +2,10 @@
 
 use protocol::{
     evidence::UnverifiedEvidence,
-    id::NarHash,
+    id::{ActionId, NarHash},
     key::AttesterKey,
-    message::{Answer, Gossip, Request},
+    message::{Answer, Gossip, KnownAction, Request},
+    wish::Wish,
 };
 
 use super::{GaveUp, NodeId};
@@ -47,6 +48,18 @@ pub enum Effect {
     Publish {
         /// What.
         gossip: Gossip,
+    },
+    /// Tell everybody who listens what is wished here.
+    Proclaim {
+        /// What.
+        wish: Wish,
+    },
+    /// What became of an [`Input::Seek`](super::Input::Seek).
+    Sought {
+        /// The action.
+        action: ActionId,
+        /// What it is; `None` if no connected node says.
+        found: Option<Box<KnownAction>>,
     },
     /// Say what is to become of gossip that was heard.
     Relay {
@@ -118,6 +131,11 @@ pub enum Serve {
     Have {
         /// In order.
         nars: Vec<NarHash>,
+    },
+    /// What an action is.
+    Action {
+        /// Which.
+        action: ActionId,
     },
     /// All proofs against a key.
     Proofs {

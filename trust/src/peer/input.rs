@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, fmt};
 
 use protocol::{
     evidence::{Equivocation, UnverifiedEvidence},
-    id::NarHash,
+    id::{ActionId, NarHash},
     key::AttesterKey,
     message::{Answer, FeedHead, Gossip, Request},
+    wish::{UnverifiedWish, Wish},
 };
 
 use super::{GaveUp, Piece};
@@ -85,6 +86,25 @@ pub enum Input {
         items: Vec<UnverifiedEvidence>,
         /// Where the feeds end now that it is about.
         heads: Vec<FeedHead>,
+    },
+    /// A node passes on a wish.
+    Wished {
+        /// The node it comes from, which need not have said it first.
+        node: NodeId,
+        /// Names it in the effect that says whether it is passed on.
+        message: u64,
+        /// The wish; `None` if it cannot be read.
+        wish: Option<UnverifiedWish>,
+    },
+    /// This node's owner wishes something.
+    Wish {
+        /// What.
+        wish: Wish,
+    },
+    /// Somebody here wants to know what an action is.
+    Seek {
+        /// Which.
+        action: ActionId,
     },
     /// Whose feeds are followed from now on.
     Follow {

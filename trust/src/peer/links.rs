@@ -9,7 +9,7 @@ use protocol::{
 };
 
 use super::{NodeId, Time, Why};
-use crate::limits::{BANISHED, BANISHED_NODES, GOSSIP, REQUESTS, SAID, STRIKES};
+use crate::limits::{BANISHED, BANISHED_NODES, GOSSIP, REQUESTS, SAID, STRIKES, WISHES};
 
 /// All connected nodes.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +44,7 @@ pub(super) struct Link {
     pub(super) strikes: u32,
     pub(super) requests: Bucket,
     pub(super) gossip: Bucket,
+    pub(super) wishes: Bucket,
 }
 
 /// Where a feed ends, as a node says.
@@ -75,6 +76,7 @@ impl Links {
             strikes: 0,
             requests: Bucket::new(REQUESTS),
             gossip: Bucket::new(GOSSIP),
+            wishes: Bucket::new(WISHES),
         });
         Ok(())
     }

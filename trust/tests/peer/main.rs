@@ -7,6 +7,7 @@
 
 mod alone;
 mod blobs;
+mod wishes;
 mod world;
 
 use protocol::{

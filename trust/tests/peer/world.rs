@@ -10,6 +10,7 @@ use protocol::{
     limits::PIECE_BYTES,
     message::{Answer, FeedHead, Gossip, ProofsDigest, Request, pieces},
     statement::Signed,
+    wish::UnverifiedWish,
 };
 use trust::peer::{Effect, Fate, GaveUp, Input, Peer, Piece, Relay, Serve, Time, Why};
 
@@ -93,7 +94,7 @@ pub(super) struct World {
     /// When, to whom, what.
     coming: VecDeque<(u64, u8, Message)>,
     /// Gossip that each node holds until its peer has said what becomes of it.
-    held: BTreeMap<(u8, u64), (u8, Gossip)>,
+    held: BTreeMap<(u8, u64), (u8, Told)>,
     next: u64,
     pub(super) gossip_is_lost: bool,
     pub(super) mute: BTreeSet<u8>,
@@ -120,7 +121,23 @@ enum Message {
     Searched { nar: NarHash },
     Request { from: u8, question: u64, request: Request },
     Answer { question: u64, answer: Option<Answer> },
-    Gossip { from: u8, gossip: Gossip },
+    Gossip { from: u8, told: Told },
+}
+
+/// What gossip carries.
+#[derive(Clone)]
+enum Told {
+    Feeds(Gossip),
+    Wish(UnverifiedWish),
+}
+
+impl Told {
+    fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Feeds(gossip) => gossip.to_bytes(),
+            Self::Wish(wish) => wish.to_bytes(),
+        }
+    }
 }
 
 impl World {
@@ -234,6 +251,7 @@ impl World {
                         let nars = nars.into_iter().filter(|nar| memory.nars.contains(nar)).collect();
                         return self.answer(n, ticket, Answer::Have(nars));
                     }
+                    Serve::Action { .. } => return self.answer(n, ticket, Answer::Absent),
                     Serve::Statements { attester, from } => {
                         let feed = memory.feeds[&attester].iter().skip(from as usize).take(100);
                         feed.map(|signed| Evidence::Statement(signed.clone()).into()).collect()
@@ -252,11 +270,14 @@ impl World {
                 let heads = about.iter().map(|attester| memory.head(attester)).collect();
                 self.input(n, Input::Kept { task, fates, heads });
             }
-            Effect::Publish { gossip } => self.spread(n, n, gossip),
+            Effect::Publish { gossip } => self.spread(n, n, Told::Feeds(gossip)),
+            Effect::Proclaim { wish } => self.spread(n, n, Told::Wish(wish.into())),
+            // What is looked for is not here: wishes.rs has one peer for that.
+            Effect::Sought { .. } => {}
             Effect::Relay { message, relay } => {
-                let (from, gossip) = self.held.remove(&(n, message)).unwrap();
+                let (from, told) = self.held.remove(&(n, message)).unwrap();
                 if relay == Relay::Accept {
-                    self.spread(n, from, gossip);
+                    self.spread(n, from, told);
                 }
             }
             Effect::Fetch { task, node, nar, .. } => {
@@ -299,14 +320,14 @@ impl World {
         self.send(to, Message::Answer { question, answer: Some(answer) });
     }
 
-    fn spread(&mut self, n: u8, from: u8, gossip: Gossip) {
-        self.members.get_mut(&n).unwrap().seen.insert(gossip.to_bytes());
+    fn spread(&mut self, n: u8, from: u8, told: Told) {
+        self.members.get_mut(&n).unwrap().seen.insert(told.to_bytes());
         if self.gossip_is_lost {
             return;
         }
         for to in self.members[&n].connected.clone() {
             if to != from {
-                self.send(to, Message::Gossip { from: n, gossip: gossip.clone() });
+                self.send(to, Message::Gossip { from: n, told: told.clone() });
             }
         }
     }
@@ -328,15 +349,22 @@ impl World {
             }
             Message::Searched { nar } => self.input(to, Input::Searched { nar }),
             Message::Answer { question, answer } => self.input(to, Input::Answered { question, answer }),
-            Message::Gossip { from, gossip } => {
+            Message::Gossip { from, told } => {
                 let member = self.members.get_mut(&to).unwrap();
-                if !member.connected.contains(&from) || !member.seen.insert(gossip.to_bytes()) {
+                if !member.connected.contains(&from) || !member.seen.insert(told.to_bytes()) {
                     return;
                 }
                 self.next += 1;
                 let message = self.next;
-                self.held.insert((to, message), (from, gossip.clone()));
-                self.input(to, Input::Heard { node: node(from), message, gossip: Some(gossip) });
+                self.held.insert((to, message), (from, told.clone()));
+                let node = node(from);
+                self.input(
+                    to,
+                    match told {
+                        Told::Feeds(gossip) => Input::Heard { node, message, gossip: Some(gossip) },
+                        Told::Wish(wish) => Input::Wished { node, message, wish: Some(wish) },
+                    },
+                );
             }
         }
     }

@@ -1,0 +1,141 @@
+//! Wishes of others (SPEC §20), and actions that are looked for because somebody wants them executed.
+//!
+//! A wish weighs nothing: it may give a rebuilder something to do. So of each key the latest is
+//! kept, for a while, of strangers no more than a few, and none more often than it makes sense to
+//! say it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::{
+    id::ActionId,
+    key::AttesterKey,
+    message::{KnownAction, Request},
+    wish::{UnverifiedWish, Wish},
+};
+
+use super::{Effect, NodeId, Peer, Relay, Time, Why};
+use crate::limits::{SEEKS, STRANGERS_WISHES, WISH_LIFE, WISH_PAUSE};
+
+/// What others wish.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wishes {
+    /// The latest of each key, and when it was heard.
+    latest: BTreeMap<AttesterKey, (Wish, Time)>,
+}
+
+/// Actions that are looked for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seeks {
+    /// Who was asked.
+    asked: BTreeMap<ActionId, BTreeSet<NodeId>>,
+    /// Who knew the last one. Others are asked first the next time, so that no one node is always
+    /// the one to be believed how long inputs are.
+    last: Option<NodeId>,
+}
+
+impl Wishes {
+    /// Whether a wish may be news, before its signature is checked.
+    fn wants(&self, wish: &UnverifiedWish, follow: &BTreeSet<AttesterKey>, now: Time) -> bool {
+        match self.latest.get(&wish.attester()) {
+            Some((known, heard)) => wish.number() > known.number() && heard.after(WISH_PAUSE) <= now,
+            None if follow.contains(&wish.attester()) => true,
+            None => {
+                let strangers = self.latest.keys().filter(|key| !follow.contains(key)).count();
+                strangers < STRANGERS_WISHES && !wish.is_empty()
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// What is wished, by others and from here; what was withdrawn is there and empty.
+    pub fn wishes(&self, now: Time) -> impl Iterator<Item = &Wish> {
+        let fresh = move |heard: &Time| heard.after(WISH_LIFE) > now;
+        self.wishes.latest.values().filter(move |(_, heard)| fresh(heard)).map(|(wish, _)| wish)
+    }
+
+    /// This node's owner wishes something.
+    pub(super) fn wish(&mut self, wish: Wish, now: Time, effects: &mut Vec<Effect>) {
+        self.wishes.latest.insert(wish.attester(), (wish.clone(), now));
+        effects.push(Effect::Proclaim { wish });
+    }
+
+    pub(super) fn wished(
+        &mut self,
+        node: NodeId,
+        message: u64,
+        wish: Option<UnverifiedWish>,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.wishes.latest.retain(|_, (_, heard)| heard.after(WISH_LIFE) > now);
+        let reject = Effect::Relay { message, relay: Relay::Reject };
+        let Some(wish) = wish else {
+            effects.push(reject);
+            return self.strike(node, Why::Nonsense, now, effects);
+        };
+        let free = self.links.get_mut(&node).is_some_and(|link| link.wishes.take(1, now));
+        let broken = self.broken.contains(&wish.attester());
+        if !free || broken || !self.wishes.wants(&wish, &self.follow, now) {
+            return effects.push(Effect::Relay { message, relay: Relay::Ignore });
+        }
+        match wish.verify() {
+            Ok(wish) => {
+                self.wishes.latest.insert(wish.attester(), (wish, now));
+                effects.push(Effect::Relay { message, relay: Relay::Accept });
+            }
+            Err(_) => {
+                effects.push(reject);
+                self.strike(node, Why::Forged, now, effects);
+            }
+        }
+    }
+
+    /// An action is looked for: connected nodes are asked, one after the other.
+    pub(super) fn seek(&mut self, action: ActionId, now: Time, effects: &mut Vec<Effect>) {
+        if self.seeks.asked.contains_key(&action) {
+            return;
+        }
+        if self.seeks.asked.len() >= SEEKS {
+            return effects.push(Effect::Sought { action, found: None });
+        }
+        self.seeks.asked.insert(action, BTreeSet::new());
+        self.seek_on(action, now, effects);
+    }
+
+    /// Asks the next node for an action that is looked for, or gives up.
+    pub(super) fn seek_on(&mut self, action: ActionId, now: Time, effects: &mut Vec<Effect>) {
+        let Some(asked) = self.seeks.asked.get_mut(&action) else { return };
+        let last = self.seeks.last;
+        let left = self.links.iter().map(|(node, _)| *node).filter(|node| !asked.contains(node));
+        match left.min_by_key(|node| (last >= Some(*node), *node)) {
+            Some(node) => {
+                asked.insert(node);
+                self.ask(node, Request::Action { action }, now, effects);
+            }
+            None => {
+                self.seeks.asked.remove(&action);
+                effects.push(Effect::Sought { action, found: None });
+            }
+        }
+    }
+
+    /// A node says what an action is.
+    pub(super) fn known_action(
+        &mut self,
+        node: NodeId,
+        action: ActionId,
+        known: Box<KnownAction>,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) {
+        if known.action.id() != action {
+            self.strike(node, Why::Nonsense, now, effects);
+            return self.seek_on(action, now, effects);
+        }
+        if self.seeks.asked.remove(&action).is_some() {
+            self.seeks.last = Some(node);
+            effects.push(Effect::Sought { action, found: Some(known) });
+        }
+    }
+}
