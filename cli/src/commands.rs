@@ -21,6 +21,7 @@ mod show;
 mod store;
 mod target;
 mod trust;
+mod watch;
 mod why;
 mod worker;
 
@@ -74,6 +75,7 @@ enum Command {
     WhoCanFoolMe(fool::WhoCanFoolMe),
     #[command(subcommand)]
     Attest(attest::AttestCommand),
+    Watch(watch::Watch),
     #[command(subcommand)]
     Trust(trust::TrustCommand),
     #[command(subcommand)]
@@ -147,6 +149,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
         Command::Why(command) => command.run(context),
         Command::WhoCanFoolMe(command) => command.run(context),
         Command::Attest(command) => command.run(context),
+        Command::Watch(command) => command.run(context),
         Command::Trust(command) => command.run(context),
         Command::Policy(command) => command.run(context),
         Command::Key(command) => command.run(context),

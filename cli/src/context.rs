@@ -224,10 +224,14 @@ impl Context {
         Ok(Judgement::new(store.clone(), roster, policy.as_ref(), own)?)
     }
 
+    /// What executes actions for the store.
+    pub(crate) fn builder(&self, store: &Arc<Store>) -> Builder {
+        Builder::new(store.clone(), &self.executable)
+    }
+
     /// A realiser for the store.
     pub(crate) fn realiser(&self, store: &Arc<Store>, how: How, observer: Arc<dyn Observer>) -> Realiser {
-        let builder = Arc::new(Builder::new(store.clone(), &self.executable));
-        Realiser::new(builder, how, observer)
+        Realiser::new(Arc::new(self.builder(store)), how, observer)
     }
 
     /// Makes the outputs of what was evaluated exist. What failed is an error, the first one at

@@ -27,6 +27,12 @@ pub(crate) enum Code {
     NotDeterministic = 104,
 }
 
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
 /// Why a command failed, in the words of an error message.
 #[derive(Debug)]
 pub(crate) struct CliError {
@@ -111,7 +117,7 @@ impl CliError {
                 output::complain(&format!("{}: {}", Style::Hint.paint("hint"), output::plain(hint)));
             }
         }
-        ExitCode::from(self.code as u8)
+        self.code.into()
     }
 }
 

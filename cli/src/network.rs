@@ -82,13 +82,25 @@ impl Drop for LocalNode {
 }
 
 impl Context {
-    /// What others built, and the way to it: by the node that runs, or by one of our own if it is
-    /// clear whom to ask. What they said so far is here when this returns, or they are slow.
+    /// What others built, and the way to it. The node that is asked lives for as long as the second
+    /// of what is returned.
     pub(crate) fn substitutes(
         &self,
         store: &Arc<Store>,
         reach: Reach,
     ) -> Result<(Substitutes, Option<LocalNode>), CliError> {
+        let (node, local) = self.node(store, reach)?;
+        Ok((Substitutes::new(self.judgement(store, None)?, node), local))
+    }
+
+    /// The way to others: by the node that runs, or by one of our own if it is clear whom to ask,
+    /// which lives for as long as the second of what is returned. What they said so far is here when
+    /// this returns, or they are slow.
+    pub(crate) fn node(
+        &self,
+        store: &Arc<Store>,
+        reach: Reach,
+    ) -> Result<(Option<Node>, Option<LocalNode>), CliError> {
         let (node, local) = match (reach, Node::there(&self.home)) {
             (Reach::Nobody, _) => (None, None),
             (_, Ok(node)) => (Some(node), None),
@@ -103,7 +115,7 @@ impl Context {
         {
             self.tell(&format!("not everybody has answered within {} seconds", SETTLE.as_secs()));
         }
-        Ok((Substitutes::new(self.judgement(store, None)?, node), local))
+        Ok((node, local))
     }
 }
 
@@ -140,7 +152,7 @@ impl Log {
         }
     }
 
-    fn line(&mut self, line: &str) {
+    pub(crate) fn line(&mut self, line: &str) {
         match &mut self.file {
             Some(file) => file.write(line),
             None => output::complain(line),

@@ -25,6 +25,8 @@ pub struct Config {
     pub attest: Option<bool>,
     /// Where the node listens, and whom it looks for.
     pub network: crate::net::Config,
+    /// What a rebuilder does (`assize watch`).
+    pub watch: crate::watch::Config,
     /// How many must agree, as [`trust::policy::Policy::compile`] reads it; the default policy if
     /// not given.
     pub policy: Option<serde_json::Value>,
@@ -75,6 +77,7 @@ impl Config {
         let config: Self = serde_json::from_str(&json).map_err(ConfigError::Content)?;
         match config.jobs {
             Some(0) => Err(ConfigError::NoJobs),
+            _ if config.watch.jobs == 0 => Err(ConfigError::NoJobs),
             _ => Ok(config),
         }
     }

@@ -8,6 +8,9 @@
 //! | `GET` | `/v1/status` | how the node is |
 //! | `GET` | `/v1/settled` | answered when all that is to be had of others' feeds is here |
 //! | `POST` | `/v1/fetch` | `{ nar, size }`: a line for each step, up to one that it is done or failed |
+//! | `POST` | `/v1/seek` | `{ action }`: an answer of SPEC §17.1, `action` or `absent` |
+//! | `POST` | `/v1/wish` | a wish as in SPEC §20: everybody is told |
+//! | `GET` | `/v1/wishes` | what is wished, by attester |
 //! | `POST` | `/v1/stop` | the node ends |
 //! | `GET` | `/metrics`, `/health`, `/ready` | for machines; these three also at an address of the network, if the owner wants |
 //!
@@ -15,6 +18,7 @@
 //! in the same way, [`Node`], without a socket.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     io,
     net::SocketAddr,
@@ -33,7 +37,12 @@ use axum::{
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request, body::Bytes};
 use hyper_util::rt::TokioIo;
-use protocol::id::NarHash;
+use protocol::{
+    id::{ActionId, NarHash},
+    key::AttesterKey,
+    message::{Answer, KnownAction},
+    wish::{UnverifiedWish, Wish},
+};
 use serde::{Deserialize, Serialize};
 use store::socket::{self, SocketName};
 use tokio::{
@@ -57,6 +66,9 @@ const STILL_THERE: Duration = Duration::from_secs(5);
 const STATUS: &str = "/v1/status";
 const SETTLED: &str = "/v1/settled";
 const FETCH: &str = "/v1/fetch";
+const SEEK: &str = "/v1/seek";
+const WISH: &str = "/v1/wish";
+const WISHES: &str = "/v1/wishes";
 const STOP: &str = "/v1/stop";
 
 /// Why a node cannot be talked to.
@@ -94,6 +106,13 @@ pub enum ControlError {
 struct Wanted {
     nar: String,
     size: u64,
+}
+
+/// What an action is looked for by.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sought {
+    action: String,
 }
 
 /// Where the socket of the store in `home` is.
@@ -145,6 +164,9 @@ impl Control {
             .route(STATUS, get(status))
             .route(SETTLED, get(settled))
             .route(FETCH, post(fetch))
+            .route(SEEK, post(seek))
+            .route(WISH, post(wish))
+            .route(WISHES, get(wishes))
             .route(STOP, post(stop))
             .with_state(commands.clone())
             .merge(for_machines.clone());
@@ -182,6 +204,31 @@ async fn status(State(commands): Commands) -> Result<Json<NodeStatus>, StatusCod
 
 async fn settled(State(commands): Commands) -> Result<(), StatusCode> {
     asked(&commands, Command::Settle).await
+}
+
+async fn seek(State(commands): Commands, Json(sought): Json<Sought>) -> Result<Vec<u8>, StatusCode> {
+    let action = sought.action.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
+    let found = asked(&commands, |reply| Command::Seek { action, reply }).await?;
+    Ok(found.map_or(Answer::Absent, Answer::Action).to_bytes())
+}
+
+async fn wish(State(commands): Commands, bytes: Bytes) -> Result<StatusCode, StatusCode> {
+    let wish = UnverifiedWish::from_bytes(&bytes).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let wish = wish.verify().map_err(|_| StatusCode::BAD_REQUEST)?;
+    commands.send(Command::Wish(wish)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn wishes(State(commands): Commands) -> Result<Json<Wishes>, StatusCode> {
+    asked(&commands, Command::Wishes).await.map(|wishes| Json(by_attester(&wishes)))
+}
+
+/// What is wished, by attester: texts of keys and of actions.
+type Wishes = BTreeMap<String, Vec<String>>;
+
+fn by_attester(wishes: &[Wish]) -> Wishes {
+    let texts = |wish: &Wish| wish.actions().iter().map(ToString::to_string).collect();
+    wishes.iter().map(|wish| (wish.attester().to_string(), texts(wish))).collect()
 }
 
 async fn stop(State(commands): Commands) -> StatusCode {
@@ -259,7 +306,7 @@ impl Node {
     /// [`ControlError`].
     pub async fn status(&self) -> Result<NodeStatus, ControlError> {
         match self {
-            Self::There(home) => whole(home, Method::GET, STATUS).await,
+            Self::There(home) => read(home, STATUS).await,
             Self::Here(commands) => asked(commands, Command::Status).await.map_err(ended),
         }
     }
@@ -317,6 +364,64 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Asks others what an action is; `None` if no connected node says.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn seek(&self, action: ActionId) -> Result<Option<Box<KnownAction>>, ControlError> {
+        match self {
+            Self::There(home) => {
+                let sought = serde_json::to_vec(&Sought { action: action.to_string() });
+                let sought = sought.expect("a small structure");
+                // Each connected node may take its time.
+                let answer = whole(home, Method::POST, SEEK, Some(sought), None).await?;
+                match Answer::from_bytes(&answer).map_err(failed)? {
+                    Answer::Action(known) => Ok(Some(known)),
+                    _ => Ok(None),
+                }
+            }
+            Self::Here(commands) => {
+                asked(commands, |reply| Command::Seek { action, reply }).await.map_err(ended)
+            }
+        }
+    }
+
+    /// Tells everybody what the owner wishes.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn wish(&self, wish: Wish) -> Result<(), ControlError> {
+        match self {
+            Self::There(home) => {
+                whole(home, Method::POST, WISH, Some(wish.to_bytes()), Some(PATIENCE)).await.map(drop)
+            }
+            Self::Here(commands) => {
+                let gone = |_| ended(StatusCode::SERVICE_UNAVAILABLE);
+                commands.send(Command::Wish(wish)).await.map_err(gone)
+            }
+        }
+    }
+
+    /// What is wished, by attester.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn wishes(&self) -> Result<BTreeMap<AttesterKey, Vec<ActionId>>, ControlError> {
+        let wishes: Wishes = match self {
+            Self::There(home) => read(home, WISHES).await?,
+            Self::Here(commands) => by_attester(&asked(commands, Command::Wishes).await.map_err(ended)?),
+        };
+        let mut read = BTreeMap::new();
+        for (attester, actions) in wishes {
+            let actions: Result<_, _> = actions.iter().map(|action| action.parse()).collect();
+            read.insert(attester.parse().map_err(failed)?, actions.map_err(failed)?);
+        }
+        Ok(read)
     }
 
     /// Ends it.
@@ -377,18 +482,28 @@ async fn send(
     }
 }
 
-/// Asks, and reads the whole answer.
-async fn whole<T: for<'d> Deserialize<'d>>(
+/// Asks, and reads the whole answer, which may take so long.
+async fn whole(
     home: &Path,
     method: Method,
     path: &str,
-) -> Result<T, ControlError> {
+    body: Option<Vec<u8>>,
+    patience: Option<Duration>,
+) -> Result<Bytes, ControlError> {
     let exchange = async {
-        let body = send(home, method, path, None).await?;
-        let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(failed)?.to_bytes();
-        serde_json::from_slice(&body).map_err(failed)
+        let body = send(home, method, path, body).await?;
+        Ok(Limited::new(body, ANSWER_BYTES).collect().await.map_err(failed)?.to_bytes())
     };
-    time::timeout(PATIENCE, exchange).await.unwrap_or_else(|late| Err(failed(late)))
+    match patience {
+        Some(patience) => time::timeout(patience, exchange).await.unwrap_or_else(|late| Err(failed(late))),
+        None => exchange.await,
+    }
+}
+
+/// Reads what can be read there.
+async fn read<T: for<'d> Deserialize<'d>>(home: &Path, path: &str) -> Result<T, ControlError> {
+    let bytes = whole(home, Method::GET, path, None, Some(PATIENCE)).await?;
+    serde_json::from_slice(&bytes).map_err(failed)
 }
 
 /// An answer that comes in lines.

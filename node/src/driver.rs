@@ -39,11 +39,12 @@ use libp2p::{
     swarm::{DialError, SwarmEvent},
 };
 use protocol::{
-    id::NarHash,
+    id::{ActionId, NarHash},
     key::{AttesterKey, SigningKey},
     limits,
-    message::{Answer, FeedHead, Gossip, RangeRequest, Request, pieces},
+    message::{Answer, FeedHead, Gossip, KnownAction, RangeRequest, Request, pieces},
     statement::Body,
+    wish::{UnverifiedWish, Wish},
 };
 use serde::{Deserialize, Serialize};
 use store::{AdmitError, LookupError, Store};
@@ -99,8 +100,9 @@ const HEARING: Duration = Duration::from_secs(10);
 /// How often it is looked whether the store, the roster or the list of peers have changed.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Who waits until everything that is to be had is here.
+/// Who waits until everything that is to be had is here; and who waits for one action.
 const SETTLERS: usize = 64;
+const SEEKERS: usize = 16;
 
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +141,17 @@ pub enum Command {
         size: u64,
         /// How far it is can be watched there, and it is fetched for as long as it is.
         reply: oneshot::Sender<watch::Receiver<Fetched>>,
+    },
+    /// Tell everybody what the owner wishes.
+    Wish(Wish),
+    /// What does everybody wish, the owner included?
+    Wishes(oneshot::Sender<Vec<Wish>>),
+    /// Ask others what an action is.
+    Seek {
+        /// Which.
+        action: ActionId,
+        /// What it is; `None` if no connected node says.
+        reply: oneshot::Sender<Option<Box<KnownAction>>>,
     },
     /// End.
     Stop,
@@ -267,6 +280,8 @@ pub struct Driver {
     /// Gossip that waits for the peer's word.
     held: HashMap<u64, (MessageId, PeerId)>,
     settlers: Vec<oneshot::Sender<()>>,
+    /// Whoever waits for an action that is looked for.
+    seekers: BTreeMap<ActionId, Vec<oneshot::Sender<Option<Box<KnownAction>>>>>,
     next: u64,
     connected: BTreeMap<PeerId, Link>,
     dials: Dials,
@@ -368,6 +383,7 @@ impl Driver {
             tickets: HashMap::new(),
             held: HashMap::new(),
             settlers: Vec::new(),
+            seekers: BTreeMap::new(),
             next: 0,
             connected: BTreeMap::new(),
             dials: Dials::new(more),
@@ -445,6 +461,18 @@ impl Driver {
                 }
             }
             Command::Fetch { nar, size, reply } => self.fetch(nar, size, reply),
+            Command::Wish(wish) => self.input(Input::Wish { wish }),
+            Command::Wishes(reply) => {
+                let _ = reply.send(self.peer.wishes(self.now()).cloned().collect());
+            }
+            Command::Seek { action, reply } => {
+                let seekers = self.seekers.entry(action).or_default();
+                // One too many is told at once that it is not known.
+                if seekers.len() < SEEKERS {
+                    seekers.push(reply);
+                    self.input(Input::Seek { action });
+                }
+            }
             // Taken before it comes here.
             Command::Stop => {}
         }
@@ -512,7 +540,7 @@ impl Driver {
                 propagation_source,
                 message_id,
                 message,
-            })) => self.gossip(propagation_source, message_id, &message.data),
+            })) => self.gossip(propagation_source, message_id, &message),
             SwarmEvent::Behaviour(BehaviourEvent::Streams(Incoming { peer, protocol, stream })) => {
                 if protocol == net::QUERY {
                     self.query(peer, stream);
@@ -524,7 +552,7 @@ impl Driver {
         }
     }
 
-    fn gossip(&mut self, source: PeerId, id: MessageId, data: &[u8]) {
+    fn gossip(&mut self, source: PeerId, id: MessageId, heard: &gossipsub::Message) {
         let Some(node) = node_id::of_peer(&source) else {
             let gossip = &mut self.swarm.behaviour_mut().gossip;
             gossip.report_message_validation_result(&id, &source, MessageAcceptance::Ignore);
@@ -532,7 +560,11 @@ impl Driver {
         };
         let message = self.name();
         self.held.insert(message, (id, source));
-        self.input(Input::Heard { node, message, gossip: Gossip::from_bytes(data).ok() });
+        self.input(if heard.topic == net::wishes().hash() {
+            Input::Wished { node, message, wish: UnverifiedWish::from_bytes(&heard.data).ok() }
+        } else {
+            Input::Heard { node, message, gossip: Gossip::from_bytes(&heard.data).ok() }
+        });
     }
 
     /// A node asks something: it is heard, unless too many are.
@@ -666,7 +698,16 @@ impl Driver {
             }
             Effect::Publish { gossip } => {
                 // Nobody listens, or not fast enough: they ask within a minute.
-                let _ = self.swarm.behaviour_mut().gossip.publish(net::topic(), gossip.to_bytes());
+                let _ = self.swarm.behaviour_mut().gossip.publish(net::feeds(), gossip.to_bytes());
+            }
+            Effect::Proclaim { wish } => {
+                // Nobody listens: whoever waits says it again.
+                let _ = self.swarm.behaviour_mut().gossip.publish(net::wishes(), wish.to_bytes());
+            }
+            Effect::Sought { action, found } => {
+                for seeker in self.seekers.remove(&action).unwrap_or_default() {
+                    let _ = seeker.send(found.clone());
+                }
             }
             Effect::Relay { message, relay } => {
                 let Some((id, source)) = self.held.remove(&message) else { return };

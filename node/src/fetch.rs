@@ -19,7 +19,12 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use protocol::{derivation::Fetch, location::Location};
+use protocol::{
+    action::FetchAction,
+    derivation::Fetch,
+    location::Location,
+    nar::{Node, NodeId},
+};
 
 use self::{
     http::Job,
@@ -109,6 +114,15 @@ pub fn fetch(
     let result = fetching.run(&locations);
     fetching.partial.close();
     result
+}
+
+/// Whether an archive is what a fetch gives: one file with that hash, executable or not as it says
+/// (SPEC §5.3). What others got is no more believed than a server.
+pub fn gives(action: &FetchAction, archive: &store::Archive) -> bool {
+    let Node::File { executable, .. } = archive.index().node_of(NodeId::ROOT) else { return false };
+    let content = archive.index().content(NodeId::ROOT, archive.bytes());
+    executable == action.executable
+        && content.is_some_and(|bytes| partial::hash(action.sri.algorithm(), bytes) == action.sri)
 }
 
 /// One fetch under way.

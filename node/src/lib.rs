@@ -16,6 +16,7 @@
 //! * [`schedule`]: what is built next; pure.
 //! * [`realise`]: the loop around it.
 //! * [`substitute`]: what others built, once enough of them agree.
+//! * [`rebuild`]: what others built, executed to see whether it is true; [`watch`]: over and over.
 //! * [`run`]: runs what was built, with what its user grants.
 //! * [`config`]: what the owner says.
 //! * [`net`]: libp2p, hardened.
@@ -36,7 +37,9 @@ pub mod key;
 pub mod net;
 mod process;
 pub mod realise;
+pub mod rebuild;
 pub mod run;
 pub mod schedule;
 pub mod source;
 pub mod substitute;
+pub mod watch;

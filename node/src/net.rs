@@ -30,7 +30,9 @@ use libp2p::{StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
 use protocol::{key::SigningKey, message};
 use serde::Deserialize;
 
-pub(crate) use self::behaviour::{Behaviour, BehaviourEvent, PROVIDED, RELAY_HOP, provider_key, topic};
+pub(crate) use self::behaviour::{
+    Behaviour, BehaviourEvent, PROVIDED, RELAY_HOP, feeds, provider_key, wishes,
+};
 
 /// Where a node listens if it is told nothing else.
 pub const LISTEN: [&str; 4] = [
@@ -121,7 +123,9 @@ pub(crate) fn swarm(key: &SigningKey, config: &Config) -> Result<Swarm<Behaviour
             config.with_idle_connection_timeout(IDLE).with_max_negotiating_inbound_streams(NEGOTIATING)
         })
         .build();
-    swarm.behaviour_mut().gossip.subscribe(&topic()).map_err(|e| failed(&e))?;
+    for topic in [feeds(), wishes()] {
+        swarm.behaviour_mut().gossip.subscribe(&topic).map_err(|e| failed(&e))?;
+    }
     for address in config.listen() {
         let listening = swarm.listen_on(address.clone());
         listening.map_err(|source| NetError::Listen { address, source })?;

@@ -37,7 +37,7 @@ use crate::{
     build::{self, BuildError, Builder, Limits},
     fetch::{self, FetchError},
     schedule::{Counts, Known, Schedule, ScheduleError, Task},
-    substitute::{SubstituteError, Substitutes},
+    substitute::{self, SubstituteError, Substitutes},
 };
 
 /// What happens while derivations are realised. Called from several threads.
@@ -106,6 +106,9 @@ pub enum RealiseError {
     /// What was stored cannot be read.
     #[error("cannot read what was stored")]
     ReadBack(#[source] store::GetError),
+    /// What others say a fetch gave has no output `out`.
+    #[error("what others say was fetched has no output `out`")]
+    NoFile,
     /// It was executed before with the same outputs, but the guest did something else on the way.
     #[error("two executions gave the same outputs in different ways: what the guest called differs")]
     Transcript,
@@ -182,12 +185,21 @@ struct Knowledge<'s> {
 impl Known for Knowledge<'_> {
     type Error = LookupError;
 
-    fn outputs(&self, action: &ActionId, package: &Name) -> Result<Option<Outputs>, LookupError> {
-        match (self.store.realisation(action)?, self.substitutes) {
-            (Some(here), _) => Ok(Some(here.outputs)),
-            (None, Some(substitutes)) => substitutes.accepted(action, package),
-            (None, None) => Ok(None),
-        }
+    fn outputs(&self, action: &Action, package: &Name) -> Result<Option<Outputs>, LookupError> {
+        let id = action.id();
+        let accepted = match (self.store.realisation(&id)?, self.substitutes) {
+            (Some(here), _) => return Ok(Some(here.outputs)),
+            (None, Some(substitutes)) => substitutes.accepted(&id, package)?,
+            (None, None) => None,
+        };
+        // What is here by another way is used without being fetched first, where it would be checked.
+        let other = |outputs: &Outputs| match action {
+            Action::Fetch(fetch) if outputs.values().all(|output| self.has(&output.nar)) => {
+                substitute::verify(self.store, fetch, outputs).is_err()
+            }
+            Action::Fetch(_) | Action::Build(_) => false,
+        };
+        Ok(accepted.filter(|outputs| !other(outputs)))
     }
 
     fn has(&self, nar: &NarHash) -> bool {
@@ -306,9 +318,9 @@ impl Realiser {
             let fetches = task.substitute.is_some() || matches!(task.action, Action::Fetch(_));
             let (name, action) = (derivation.name(), task.action.id());
             observer.happened(&id, Event::Began { name, action, fetches });
-            if let (Some(outputs), Some(substitutes)) = (task.substitute.clone(), &how.substitutes) {
+            let executed = if let (Some(outputs), Some(substitutes)) = (&task.substitute, &how.substitutes) {
                 let progress = |done, total| observer.happened(&id, Event::Substituting { done, total });
-                let had = substitutes.fetch(builder.store(), &outputs, progress).await;
+                let had = substitutes.fetch(builder.store(), &task.action, outputs, progress).await;
                 observer.happened(
                     &id,
                     match &had {
@@ -316,11 +328,27 @@ impl Realiser {
                         Err(error) => Event::NotSubstituted(error),
                     },
                 );
-                return (task, had.map(|()| outputs).map_err(RealiseError::from));
-            }
-            let executed = execute(&builder, &how, &task, &derivation, &observer).await;
+                match (had, &task.action) {
+                    (Err(error), _) => return (task, Err(error.into())),
+                    (Ok(()), Action::Build(_)) => {
+                        let outputs = outputs.clone();
+                        return (task, Ok(outputs));
+                    }
+                    // To have the file is to have executed it, wherever it came from.
+                    (Ok(()), Action::Fetch(_)) => fetched(builder.store(), outputs.clone()),
+                }
+            } else {
+                execute(&builder, &how, &task, &derivation, &observer).await
+            };
             let result = executed.and_then(|executed| {
-                let recorded = record(builder.store(), &task, &derivation, &executed, begun.elapsed())?;
+                let recorded = record(
+                    builder.store(),
+                    &task.action,
+                    Some(task.derivation),
+                    derivation.name(),
+                    &executed,
+                    begun.elapsed(),
+                )?;
                 // That it is not signed is no reason to build it again: it can be signed later.
                 if let (Some(key), Some(recorded)) = (&how.attester, recorded) {
                     match attest::attest(builder.store(), key, &recorded) {
@@ -343,9 +371,16 @@ impl Realiser {
 }
 
 /// What an execution gave.
-struct Executed {
-    outputs: Outputs,
-    transcript: TranscriptHash,
+pub(crate) struct Executed {
+    pub(crate) outputs: Outputs,
+    pub(crate) transcript: TranscriptHash,
+}
+
+/// What executing a fetch gave whose file is in the store and is the one that is wanted.
+pub(crate) fn fetched(store: &Store, outputs: Outputs) -> Result<Executed, RealiseError> {
+    let Some(output) = outputs.get(&Name::out()) else { return Err(RealiseError::NoFile) };
+    let archive = store.open_nar(&output.nar).map_err(RealiseError::ReadBack)?;
+    Ok(Executed { transcript: TranscriptHash::of_fetched(archive.bytes()), outputs })
 }
 
 async fn execute(
@@ -411,21 +446,20 @@ fn obtain(
     nar::dump_file(&mut archive, fetch.executable, len, file).map_err(RealiseError::Archive)?;
     let admitted = store.admit_file(archive, None).map_err(RealiseError::Store)?;
     fs::remove_file(&path).map_err(io("remove the fetched file"))?;
-    let archive = store.open_nar(&admitted.hash).map_err(RealiseError::ReadBack)?;
-    let transcript = TranscriptHash::of_fetched(archive.bytes());
-    let outputs = Outputs::from([(Name::out(), Output { nar: admitted.hash, size: admitted.size })]);
-    Ok(Executed { outputs, transcript })
+    fetched(store, Outputs::from([(Name::out(), Output { nar: admitted.hash, size: admitted.size })]))
 }
 
-fn record(
+/// Records what was executed, unless other outputs are on record: then there is nothing to record.
+pub(crate) fn record(
     store: &Store,
-    task: &Task,
-    derivation: &Derivation,
+    action: &Action,
+    derivation: Option<DerivationId>,
+    name: &Name,
     executed: &Executed,
     took: Duration,
 ) -> Result<Option<Realisation>, RealiseError> {
-    let action = task.action.id();
-    let known = store.realisation(&action).ok().flatten();
+    let id = action.id();
+    let known = store.realisation(&id).ok().flatten();
     if let Some(known) = known {
         if known.outputs != executed.outputs {
             return Ok(None);
@@ -435,15 +469,15 @@ fn record(
         }
     }
     let realisation = Realisation {
-        action,
-        derivation: Some(task.derivation),
-        name: derivation.name().clone(),
+        action: id,
+        derivation,
+        name: name.clone(),
         outputs: executed.outputs.clone(),
         finished: attest::now(),
         millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         transcript: Some(executed.transcript),
     };
-    let facts = [Fact::Action(task.action.clone()), Fact::Built(realisation.clone())];
+    let facts = [Fact::Action(action.clone()), Fact::Built(realisation.clone())];
     store.record_all(&facts).map_err(RealiseError::Record)?;
     Ok(Some(realisation))
 }

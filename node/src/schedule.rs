@@ -26,7 +26,7 @@ pub trait Known {
     /// How its look-ups fail.
     type Error;
     /// What executing the action of this package gives, if that is known.
-    fn outputs(&self, action: &ActionId, package: &Name) -> Result<Option<Outputs>, Self::Error>;
+    fn outputs(&self, action: &Action, package: &Name) -> Result<Option<Outputs>, Self::Error>;
     /// Whether an archive is there.
     fn has(&self, nar: &NarHash) -> bool;
 }
@@ -177,7 +177,7 @@ impl<'d> Schedule<'d> {
                 Some(node.outputs.as_ref()?.get(name)?.nar)
             });
             let Ok(action) = action else { unreachable!("all dependencies are known") };
-            let outputs = known.outputs(&action.id(), derivation.name()).map_err(ScheduleError::Known)?;
+            let outputs = known.outputs(&action, derivation.name()).map_err(ScheduleError::Known)?;
             self.nodes[place].action = Some(action);
             self.resolved += 1;
             let root = self.graph.nodes()[place].root;
@@ -384,8 +384,8 @@ mod tests {
 
     impl Known for World {
         type Error = Infallible;
-        fn outputs(&self, action: &ActionId, _: &Name) -> Result<Option<Outputs>, Infallible> {
-            Ok(self.realised.borrow().get(action).cloned())
+        fn outputs(&self, action: &Action, _: &Name) -> Result<Option<Outputs>, Infallible> {
+            Ok(self.realised.borrow().get(&action.id()).cloned())
         }
         fn has(&self, nar: &NarHash) -> bool {
             self.bytes.borrow().contains(nar)

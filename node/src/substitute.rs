@@ -7,21 +7,29 @@
 //! What is accepted is decided by the judge from statements alone; where bytes come from is of no
 //! interest, because they are verified against the accepted hash.
 
-use std::{collections::BTreeMap, fmt, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use protocol::{
+    action::{Action, FetchAction},
     id::{ActionId, NarHash},
     limits::PIECE_BYTES,
     name::Name,
     output::Outputs,
+    sri::Sri,
 };
 use store::{LookupError, Store};
+use tokio::task::spawn_blocking;
 use trust::{peer::GaveUp, verdict::Outcome};
 
 use crate::{
     control::{ControlError, Node},
     driver::Fetched,
+    fetch,
     judgement::Judgement,
 };
 
@@ -45,6 +53,32 @@ pub enum SubstituteError {
         /// Why.
         why: GaveUp,
     },
+    /// It is not the file that a fetch wants.
+    #[error("others agree on {nar}, which is not the file with the hash {wanted}")]
+    Other {
+        /// What others say.
+        nar: NarHash,
+        /// The hash of the file that is wanted.
+        wanted: Sri,
+    },
+    /// It came, and cannot be read.
+    #[error(transparent)]
+    Read(#[from] store::GetError),
+}
+
+/// Checks that outputs that are here are what a fetch gives. However many agree about another file,
+/// it is not the one whose hash the derivation names (SPEC §16).
+///
+/// # Errors
+///
+/// [`SubstituteError::Other`] or [`SubstituteError::Read`].
+pub fn verify(store: &Store, fetch: &FetchAction, outputs: &Outputs) -> Result<(), SubstituteError> {
+    for output in outputs.values() {
+        if !fetch::gives(fetch, &store.open_nar(&output.nar)?) {
+            return Err(SubstituteError::Other { nar: output.nar, wanted: fetch.sri.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn said(why: GaveUp) -> &'static str {
@@ -74,6 +108,11 @@ impl Substitutes {
         Self { judgement, node }
     }
 
+    /// The way to others.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
     /// Whether others can be asked.
     pub fn reach_others(&self) -> bool {
         self.node.is_some()
@@ -91,21 +130,28 @@ impl Substitutes {
         }
     }
 
-    /// Has the archives of these outputs, as far as they are not here. `progress` is told bytes that
-    /// are here of those that were missing.
+    /// Has the archives of these outputs of an action, as far as they are not here. `progress` is
+    /// told bytes that are here of those that were missing.
     ///
     /// # Errors
     ///
     /// [`SubstituteError`]; what came before it is kept.
     pub async fn fetch(
         &self,
-        store: &Store,
+        store: &Arc<Store>,
+        action: &Action,
         outputs: &Outputs,
         progress: impl Fn(u64, u64),
     ) -> Result<(), SubstituteError> {
         let missing = outputs.values().filter(|output| !store.contains(&output.nar));
         let missing: BTreeMap<NarHash, u64> = missing.map(|output| (output.nar, output.size)).collect();
-        self.fetch_all(&missing, progress).await
+        self.fetch_all(&missing, progress).await?;
+        let Action::Fetch(fetch) = action.clone() else { return Ok(()) };
+        let (store, outputs) = (store.clone(), outputs.clone());
+        match spawn_blocking(move || verify(&store, &fetch, &outputs)).await {
+            Ok(verified) => verified,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 
     /// Has these archives, each with its bytes. `progress` is as for [`Substitutes::fetch`].
@@ -118,34 +164,48 @@ impl Substitutes {
         missing: &BTreeMap<NarHash, u64>,
         progress: impl Fn(u64, u64),
     ) -> Result<(), SubstituteError> {
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let node = self.node.as_ref().ok_or(SubstituteError::NoNode)?;
-        let total = missing.values().fold(0, |sum: u64, size| sum.saturating_add(*size));
-        let here: Mutex<BTreeMap<NarHash, u64>> = Mutex::default();
-        let came = |nar: NarHash, bytes: u64| {
-            let mut here = here.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            here.insert(nar, bytes);
-            progress(here.values().sum(), total);
-        };
-        let fetch = |(nar, size): (&NarHash, &u64)| {
-            let (nar, size, came) = (*nar, *size, &came);
-            async move {
-                let step = |state| {
-                    if let Fetched::Coming { here, .. } = state {
-                        came(nar, here.saturating_mul(PIECE_BYTES).min(size));
-                    }
-                };
-                match node.fetch(nar, size, step).await? {
-                    Fetched::Failed { why } => Err(SubstituteError::NotHad { nar, why }),
-                    Fetched::Done | Fetched::Coming { .. } => {
-                        came(nar, size);
-                        Ok(())
-                    }
+        download(self.node.as_ref(), missing, progress).await
+    }
+}
+
+/// Has these archives, each with its bytes, by way of `node`. `progress` is told bytes that are here
+/// of those that were missing.
+///
+/// # Errors
+///
+/// [`SubstituteError`]; what came before it is kept.
+pub async fn download(
+    node: Option<&Node>,
+    missing: &BTreeMap<NarHash, u64>,
+    progress: impl Fn(u64, u64),
+) -> Result<(), SubstituteError> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let node = node.ok_or(SubstituteError::NoNode)?;
+    let total = missing.values().fold(0, |sum: u64, size| sum.saturating_add(*size));
+    let here: Mutex<BTreeMap<NarHash, u64>> = Mutex::default();
+    let came = |nar: NarHash, bytes: u64| {
+        let mut here = here.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        here.insert(nar, bytes);
+        progress(here.values().sum(), total);
+    };
+    let fetch = |(nar, size): (&NarHash, &u64)| {
+        let (nar, size, came) = (*nar, *size, &came);
+        async move {
+            let step = |state| {
+                if let Fetched::Coming { here, .. } = state {
+                    came(nar, here.saturating_mul(PIECE_BYTES).min(size));
+                }
+            };
+            match node.fetch(nar, size, step).await? {
+                Fetched::Failed { why } => Err(SubstituteError::NotHad { nar, why }),
+                Fetched::Done | Fetched::Coming { .. } => {
+                    came(nar, size);
+                    Ok(())
                 }
             }
-        };
-        stream::iter(missing).map(fetch).buffer_unordered(AT_ONCE).try_collect::<()>().await
-    }
+        }
+    };
+    stream::iter(missing).map(fetch).buffer_unordered(AT_ONCE).try_collect::<()>().await
 }

@@ -363,13 +363,8 @@ mod tests {
     /// SPEC §10.1: a signature of one kind of object is none of another.
     #[test]
     fn contexts_are_apart() {
-        let all = [
-            Context::Statement,
-            Context::Succession,
-            Context::Revocation,
-            Context::Wish,
-            Context::InToto,
-        ];
+        let all =
+            [Context::Statement, Context::Succession, Context::Revocation, Context::Wish, Context::InToto];
         let verifier = Verifier::new(AttesterKey::of(&key(1))).unwrap();
         for signed in all {
             let signature = Signature::sign(&key(1), signed, b"x");

@@ -552,11 +552,7 @@ mod tests {
             Answer::Have(vec![]),
             Answer::Have(vec![nar(1), nar(2)]),
             Answer::Action(Box::new(KnownAction { action: fetch(), name: None, sizes: vec![] })),
-            Answer::Action(Box::new(KnownAction {
-                action: fetch(),
-                name: Some(Name::out()),
-                sizes: vec![],
-            })),
+            Answer::Action(Box::new(KnownAction { action: fetch(), name: Some(Name::out()), sizes: vec![] })),
             Answer::Absent,
             Answer::Busy,
         ] {
@@ -583,7 +579,10 @@ mod tests {
         assert!(have(vec![]).is_err() && have(vec![nar(2), nar(1)]).is_err());
         assert!(Answer::from_bytes(&Answer::Have(vec![nar(1), nar(1)]).to_bytes()).is_err(), "twice");
         let sized = KnownAction { action: fetch(), name: None, sizes: vec![1] };
-        assert!(Answer::from_bytes(&Answer::Action(Box::new(sized)).to_bytes()).is_err(), "a fetch has no inputs");
+        assert!(
+            Answer::from_bytes(&Answer::Action(Box::new(sized)).to_bytes()).is_err(),
+            "a fetch has no inputs"
+        );
         let range = |size, piece| {
             RangeRequest::from_bytes(&RangeRequest { nar: nar(1), size, piece, zstd: false }.to_bytes())
         };

@@ -171,6 +171,13 @@ macro_rules! as_text {
             }
         }
 
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                Self::new(text).map_err(serde::de::Error::custom)
+            }
+        }
+
         impl<C> minicbor::Encode<C> for $type {
             fn encode<W: minicbor::encode::Write>(
                 &self,

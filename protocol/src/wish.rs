@@ -69,6 +69,14 @@ impl Wish {
     }
 }
 
+/// How much an action is this attester's turn, compared with others: those for whom it is the
+/// highest execute it first (rendezvous hashing), so that work spreads over rebuilders who do not
+/// talk to each other, and nobody picks what he votes on.
+pub fn turn(attester: &AttesterKey, action: &ActionId) -> [u8; 32] {
+    let both = [*attester.as_bytes(), *action.as_bytes()].concat();
+    blake3::derive_key("assize 2026-11 rebuilder", &both)
+}
+
 impl UnverifiedWish {
     /// Reads one of at most [`limits::GOSSIP_BYTES`].
     ///

@@ -22,6 +22,8 @@ pub struct Machine {
     /// The node, if it runs.
     pub running: Option<Child>,
     log: Option<mpsc::Receiver<String>>,
+    /// More flags for its node.
+    flags: Vec<String>,
     /// The network namespace that its node runs in.
     namespace: Option<String>,
     /// Where the node listens, with its id at the end, once it has run.
@@ -52,7 +54,13 @@ impl Machine {
              local large = copy('large', assize.source('large.bin'), '/in/of');
              { a: write('a'), b: write('b'), c: write('c'), large: large, small: copy('small', large, '/in/of') }",
         );
-        Self { sandbox, running: None, log: None, namespace: None, address: String::new() }
+        Self { sandbox, running: None, log: None, flags: vec![], namespace: None, address: String::new() }
+    }
+
+    /// Its node is given this flag, too.
+    pub fn with(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
     }
 
     /// Its node listens there.
@@ -75,6 +83,7 @@ impl Machine {
             None => self.address.clone(),
         };
         let mut command = self.sandbox.command(["node", "run", "--no-mdns", "--json", "--listen", &listen]);
+        command.args(&self.flags);
         if let Some(namespace) = &self.namespace {
             command = within(namespace, &command);
         }

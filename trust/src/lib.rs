@@ -14,6 +14,8 @@
 //! * [`verdict`]: whether outputs are accepted; the only place where that is decided.
 //! * [`resolve`]: a whole graph, by hashes alone.
 //! * [`coalition`]: who could make this machine accept what is wrong.
+//! * [`peer`]: what a node asks others, tells them, and passes on.
+//! * [`rebuild`]: what a rebuilder executes next.
 //! * [`agreement`]: whether executions of one action agree, and if not, which sides there are.
 //!
 //! Pure on purpose: no I/O, no async, no clock, no randomness. Everything here compiles for
@@ -27,6 +29,7 @@ pub mod ledger;
 pub mod limits;
 pub mod peer;
 pub mod policy;
+pub mod rebuild;
 pub mod resolve;
 pub mod roster;
 mod seats;

@@ -124,3 +124,20 @@ pub const WISHES: (u64, u64) = (1024, 32);
 
 /// Actions that are looked for at once.
 pub const SEEKS: usize = 64;
+
+/// Actions that wait to be rebuilt.
+pub const REBUILDS: usize = 1 << 16;
+
+/// How long a rebuilder waits for each of those whose turn it is before him; and if somebody waits
+/// for the result.
+pub const REBUILD_TURN: u64 = 600_000;
+/// See [`REBUILD_TURN`].
+pub const REBUILD_TURN_WISHED: u64 = 20_000;
+
+/// How long an action that could not be executed is left alone: so long at first, four times as long
+/// each time, never longer than that; and how often it is tried.
+pub const REBUILD_PAUSE: u64 = 60_000;
+/// See [`REBUILD_PAUSE`].
+pub const REBUILD_PAUSE_MOST: u64 = 86_400_000;
+/// See [`REBUILD_PAUSE`].
+pub const REBUILD_FAILURES: u32 = 8;

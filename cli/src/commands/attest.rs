@@ -11,6 +11,7 @@ use std::{
 use node::attest::{self, Attested};
 use protocol::{
     evidence::{self, Evidence, EvidenceError, UnverifiedEvidence},
+    id::ActionId,
     key::AttesterKey,
     limits,
     statement::{Body, Ending, Signed},
@@ -40,6 +41,18 @@ pub(crate) enum AttestCommand {
     },
     /// Sign what was built here and is not signed yet
     Publish,
+    /// Execute an action that others attested, and sign what it gives
+    ///
+    /// Asks the node that runs, or runs one meanwhile, what the action is and for its inputs. Exits
+    /// with 11 if others say that it gives something else, and 100 if it fails; both are signed.
+    Rebuild {
+        /// The actions, as others name them
+        #[arg(value_name = "act:…", required = true)]
+        actions: Vec<ActionId>,
+        /// Use no network: what is not in the store cannot be executed
+        #[arg(long)]
+        offline: bool,
+    },
     /// Withdraw what this machine said at one place of its feed, or from one to another
     Retract {
         /// The place
@@ -83,6 +96,7 @@ impl AttestCommand {
             Self::List { attester: None, .. } => feeds(context)?,
             Self::List { attester: Some(attester), from } => list(context, &attester, from)?,
             Self::Publish => publish(context)?,
+            Self::Rebuild { actions, offline } => return super::watch::rebuild(context, &actions, offline),
             Self::Retract { first, last } => retract(context, first, last.unwrap_or(first))?,
             Self::Export { in_toto: Some(target), project, output, .. } => {
                 in_toto(context, &project, &target, &output)?;
@@ -161,7 +175,7 @@ pub(crate) fn describe_against(against: trust::standing::Against) -> String {
 }
 
 /// What a statement says, in a line.
-fn describe(signed: &Signed) -> String {
+pub(super) fn describe(signed: &Signed) -> String {
     match &signed.statement().body {
         Body::Built(built) => {
             let outputs: Vec<_> = built.outputs.iter().map(|(n, o)| format!("{n} {}", o.nar)).collect();

@@ -4,17 +4,27 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     process::ExitCode,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use node::{eval::Mode, judgement::Judgement, realise::Realised, substitute::Substitutes};
+use node::{
+    control::Node,
+    eval::Mode,
+    judgement::Judgement,
+    realise::Realised,
+    substitute::{self, Substitutes},
+};
 use protocol::{
+    action::FetchAction,
+    derivation::{Derivation, Kind},
     id::{ActionId, NarHash},
     output::Outputs,
+    wish::Wish,
 };
 use serde_json::json;
 use store::Store;
 use trust::{
+    limits::WISH_PAUSE,
     resolve::{By, Resolution, State},
     verdict::{Outcome, Verdict},
 };
@@ -33,6 +43,11 @@ use crate::{
 
 /// How often it is looked whether somebody has spoken, at most.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the same is wished again: soon at first, because a node that has just begun is heard by
+/// nobody yet, and each time twice as late, up to the last.
+const AGAIN: Duration = Duration::from_millis(WISH_PAUSE);
+const AGAIN_MOST: Duration = Duration::from_secs(60);
 
 /// Derivations that are named when too few have spoken.
 const NAMED: usize = 8;
@@ -84,6 +99,52 @@ struct Plan {
     download: BTreeMap<NarHash, u64>,
     /// What was decided about each target, or about what it needs.
     lines: Vec<(String, Option<Verdict>)>,
+    /// Actions that too few have spoken about.
+    pending: BTreeSet<ActionId>,
+    /// Fetches among the targets, with what others say that they give.
+    fetches: Vec<(FetchAction, Outputs)>,
+}
+
+/// Asks others to build what is waited for, again and again: they remember it for a while.
+struct Wisher<'s> {
+    node: Option<&'s Node>,
+    /// What was wished last, and when.
+    last: Option<(BTreeSet<ActionId>, Instant)>,
+    pause: Duration,
+}
+
+/// Milliseconds since 1970: of two wishes the later one has the higher number.
+fn millis() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl<'s> Wisher<'s> {
+    fn new(substitutes: &'s Substitutes) -> Self {
+        Self { node: substitutes.node(), last: None, pause: AGAIN }
+    }
+
+    fn wish(&mut self, context: &Context, wanted: BTreeSet<ActionId>) -> Result<(), CliError> {
+        let Some(node) = self.node else { return Ok(()) };
+        let same = self.last.as_ref().is_some_and(|(before, _)| *before == wanted);
+        let pause = if same { self.pause } else { AGAIN };
+        if self.last.as_ref().is_none_or(|(_, when)| when.elapsed() > pause) {
+            self.pause = if same { (2 * pause).min(AGAIN_MOST) } else { AGAIN };
+            let wish = Wish::sign(&context.key()?, millis(), wanted.iter().copied());
+            context.block_on(node.wish(wish))??;
+            self.last = Some((wanted, Instant::now()));
+        }
+        Ok(())
+    }
+
+    /// Wishes nothing any more. If that is not heard, the wish is forgotten some time.
+    fn withdraw(&self, context: &Context) {
+        if let (Some(node), Some(_)) = (self.node, &self.last)
+            && let Ok(key) = context.key()
+        {
+            let _ = context.block_on(node.wish(Wish::sign(&key, millis(), [])));
+        }
+    }
 }
 
 impl Fetch {
@@ -113,6 +174,7 @@ impl Fetch {
         let policy = self.policy.as_deref().map(super::policy::read).transpose()?;
         let begun = Instant::now();
         let mut told = false;
+        let mut wisher = Wisher::new(&substitutes);
         let plan = loop {
             let judgement = context.judgement(&store, policy.clone())?;
             let looked = Instant::now();
@@ -123,10 +185,12 @@ impl Fetch {
             }
             if !std::mem::replace(&mut told, true) {
                 self.explain(context, &plan)?;
-                context.tell("waiting for those who have not spoken");
+                context.tell("waiting for those who have not spoken, and asking them to build it");
             }
+            wisher.wish(context, plan.pending)?;
             std::thread::sleep(LOOK.max(4 * looked.elapsed()));
         };
+        wisher.withdraw(context);
         if !self.dry_run || !context.json {
             self.explain(context, &plan)?;
         }
@@ -151,6 +215,12 @@ impl Fetch {
             return Ok(ExitCode::SUCCESS);
         }
         download(context, &substitutes, &plan.download, bytes)?;
+        for (fetch, outputs) in &plan.fetches {
+            substitute::verify(&store, fetch, outputs).map_err(|error| {
+                CliError::of(Code::HashMismatch, &error)
+                    .hint("see who says so with `assize why`, and fetch it yourself with `assize build`")
+            })?;
+        }
         if let Some(name) = &self.pin {
             store.pin(name, &outputs.iter().map(|output| output.nar).collect())?;
         }
@@ -170,8 +240,14 @@ impl Fetch {
         let roots: BTreeSet<_> = evaluation.roots.iter().map(|root| root.derivation).collect();
         let resolution = judgement.resolve(&evaluation.derivations, &roots)?;
         let mut lines = lines(&resolution);
+        let execute = resolution.nodes.iter().filter_map(|node| match &node.state {
+            State::Execute { action, .. } => Some(*action),
+            State::Accepted { .. } | State::Blocked { .. } => None,
+        });
+        let mut pending: BTreeSet<_> = execute.collect();
         let mut accepted =
             resolution.nodes.iter().filter(|node| node.root).all(|node| node.state.outputs().is_some());
+        let mut fetches = Vec::new();
         let mut had = Realised {
             roots: BTreeMap::new(),
             executed: Vec::new(),
@@ -181,6 +257,11 @@ impl Fetch {
         for node in resolution.nodes.iter().filter(|node| node.root) {
             if let State::Accepted { action, outputs, .. } = &node.state {
                 had.roots.insert(node.derivation, (*action, outputs.clone()));
+                let derivation = evaluation.derivations.get(&node.derivation);
+                if let Some(Kind::Fetch(fetch)) = derivation.map(Derivation::kind) {
+                    let fetch = FetchAction { sri: fetch.sri.clone(), executable: fetch.executable };
+                    fetches.push((fetch, outputs.clone()));
+                }
             }
         }
         let mut outputs = wanted(evaluation, &had);
@@ -193,13 +274,16 @@ impl Fetch {
             };
             match decided {
                 Some(decided) => outputs.extend(build::of_action(action, &decided)),
-                None => accepted = false,
+                None => {
+                    accepted = false;
+                    pending.insert(*action);
+                }
             }
             lines.push((action.to_string(), Some(verdict)));
         }
         let missing = outputs.iter().filter(|output| !store.contains(&output.nar));
         let download = missing.map(|output| (output.nar, output.size)).collect();
-        Ok(Plan { outputs: accepted.then_some(outputs), download, lines })
+        Ok(Plan { outputs: accepted.then_some(outputs), download, lines, pending, fetches })
     }
 
     fn explain(&self, context: &Context, plan: &Plan) -> Result<(), CliError> {

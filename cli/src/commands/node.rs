@@ -6,12 +6,14 @@ use std::{
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Command as Process, ExitCode, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use node::{
     control::{Control, ControlError, Node},
-    driver::{Command, Driver, DriverError, NodeStatus},
+    driver::{Command, Driver, DriverError, NodeStatus, Note},
+    watch::{Event, Watch},
 };
 use protocol::key::AttesterKey;
 use rustix::process::Signal;
@@ -77,6 +79,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
 
+    /// Rebuild what others attest or wish, as `assize watch` does, by what the configuration says of it
+    #[arg(long)]
+    watch: bool,
+
     /// End when the process that started it does
     #[arg(long, hide = true)]
     dies_with_parent: bool,
@@ -99,7 +105,8 @@ impl Run {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
                 .map_err(std::io::Error::from)?;
         }
-        let mut config = context.config()?.network;
+        let configured = context.config()?;
+        let mut config = configured.network;
         if !self.listen.is_empty() {
             config.listen =
                 Some(self.listen.iter().map(|text| super::peer::address(text)).collect::<Result<_, _>>()?);
@@ -109,16 +116,32 @@ impl Run {
         }
         let more: Vec<_> =
             self.peer.iter().map(|text| super::peer::address(text)).collect::<Result<_, _>>()?;
+        if self.watch {
+            // Made now, so that its feed is one of this node's from the beginning.
+            context.key()?;
+        }
         let own = context.keys().load()?.map(|key| AttesterKey::of(&key));
         let (store, service) = context.own_store()?;
         let (commands, heard) = mpsc::channel(COMMANDS);
+        let watch = match self.watch {
+            true => {
+                let node = Some(Node::Here(commands.clone()));
+                let rebuilder = super::watch::rebuilder(context, &store, node, configured.watch.limits)?;
+                Some(Watch::new(rebuilder, configured.watch))
+            }
+            false => None,
+        };
         let file = self.log.as_deref().map(LogFile::open).transpose()?;
-        let mut log = Log { json: context.json, quiet: context.quiet, file };
+        let log = Arc::new(Mutex::new(Log { json: context.json, quiet: context.quiet, file }));
         let home = store.home().to_owned();
         // Not `Context::block_on`: Ctrl-C ends a node in order, like a signal to terminate.
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let ran = runtime.block_on(async {
-            let driver = Driver::new(store, &config, &more, own, move |note| log.note(&note))?;
+            let driver = {
+                let log = log.clone();
+                let note = move |note| log.lock().unwrap_or_else(PoisonError::into_inner).note(&note);
+                Driver::new(store, &config, &more, own, note)?
+            };
             let control = Control::bind(&home, self.metrics).await?;
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
@@ -131,6 +154,9 @@ impl Run {
                 let _ = ended.send(Command::Stop).await;
             });
             tokio::spawn(alive(commands.clone()));
+            if let Some(watch) = watch {
+                tokio::spawn(rebuild(watch, log));
+            }
             let controlled = tokio::spawn(control.serve(commands));
             // There is nobody to be told, or there is.
             let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -164,6 +190,7 @@ impl Run {
         command.args(self.listen.iter().flat_map(|address| ["--listen", address]));
         command.args(self.peer.iter().flat_map(|address| ["--peer", address]));
         command.args(self.no_mdns.then_some("--no-mdns"));
+        command.args(self.watch.then_some("--watch"));
         if let Some(metrics) = self.metrics {
             command.arg("--metrics").arg(metrics.to_string());
         }
@@ -196,6 +223,24 @@ impl Run {
         context
             .tell(&format!("the node runs; its log is `{}`, and `assize node stop` ends it", log.display()));
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Rebuilds for as long as the node runs. That it cannot is worth a line, and the node goes on.
+async fn rebuild(watch: Watch, log: Arc<Mutex<Log>>) {
+    let lock = |log: &Mutex<Log>, line: Option<String>| {
+        if let Some(line) = line {
+            log.lock().unwrap_or_else(PoisonError::into_inner).line(&line);
+        }
+    };
+    let (json, quiet) = {
+        let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        (log.json, log.quiet)
+    };
+    let events = log.clone();
+    let observe = move |event: Event<'_>| lock(&events, super::watch::text(&event, json, quiet));
+    if let Err(error) = watch.run(observe, false).await {
+        log.lock().unwrap_or_else(PoisonError::into_inner).note(&Note::Trouble { what: error.to_string() });
     }
 }
 

@@ -118,8 +118,8 @@ fn all(context: &Context, resolution: &Resolution) -> Result<ExitCode, CliError>
 pub(crate) fn code(outcome: &Outcome) -> ExitCode {
     match outcome {
         Outcome::Accepted { .. } => ExitCode::SUCCESS,
-        Outcome::Pending | Outcome::Untrusted => ExitCode::from(Code::Pending as u8),
-        Outcome::Disputed => ExitCode::from(Code::Disputed as u8),
+        Outcome::Pending | Outcome::Untrusted => Code::Pending.into(),
+        Outcome::Disputed => Code::Disputed.into(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, io, path::PathBuf};
 
+use protocol::statement::Ending;
 use serde::{Deserialize, Serialize};
 
 use super::{engine::Refused, errno::Abort, limits::Limits};
@@ -83,6 +84,9 @@ pub enum Failure {
         trap: String,
         /// The wasm frames, innermost first.
         backtrace: Vec<String>,
+        /// Whether every execution ends so. It need not where the stack ran out, whose frames are the
+        /// engine's.
+        certain: bool,
     },
     /// A limit was reached, or this machine failed.
     #[error("step {step} (`{program}`) reached {abort}")]
@@ -135,6 +139,26 @@ pub enum Failure {
     /// The worker could not begin.
     #[error("the build could not be set up: {0}")]
     Setup(String),
+}
+
+impl Failure {
+    /// The step and its ending as an attester states them (SPEC §10.2); `None` if another machine
+    /// may end otherwise.
+    pub fn ending(&self) -> Option<(u32, Ending)> {
+        let (step, ending) = match self {
+            Self::Exit { step, code, .. } => (step, Ending::Exit(*code)),
+            Self::Signal { step, signal, .. } => (step, Ending::Signal(*signal)),
+            Self::Trap { step, certain: true, .. } => (step, Ending::Trap),
+            Self::Trap { certain: false, .. }
+            | Self::Abort { .. }
+            | Self::NoModule { .. }
+            | Self::Refused { .. }
+            | Self::Place { .. }
+            | Self::Output { .. }
+            | Self::Setup(_) => return None,
+        };
+        Some((u32::try_from(*step).ok()?, ending))
+    }
 }
 
 /// What a frame carries.

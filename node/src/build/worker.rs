@@ -316,12 +316,12 @@ impl Run<'_> {
             }
             None => {}
         }
-        let trap = match error.downcast_ref::<Trap>() {
-            Some(trap) => trap.to_string(),
-            None => error.root_cause().to_string(),
+        let (trap, certain) = match error.downcast_ref::<Trap>() {
+            Some(trap) => (trap.to_string(), *trap != Trap::StackOverflow),
+            None => (error.root_cause().to_string(), false),
         };
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-        Failure::Trap { step, program, trap, backtrace }
+        Failure::Trap { step, program, trap, backtrace, certain }
     }
 }
 

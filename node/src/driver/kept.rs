@@ -1,13 +1,14 @@
 //! What the peer asks of the store: blocking, so for threads that may wait.
 
-use std::{collections::BTreeSet, num::NonZero, panic::resume_unwind, sync::Arc, thread};
+use std::{collections::BTreeSet, fs, num::NonZero, panic::resume_unwind, sync::Arc, thread};
 
 use protocol::{
     evidence::{Evidence, UnverifiedEvidence},
     feed::FeedError,
+    id::ActionId,
     key::AttesterKey,
     limits,
-    message::{Answer, FeedHead, ProofsDigest, fitting},
+    message::{Answer, FeedHead, KnownAction, ProofsDigest, fitting},
 };
 use store::{Kept, LookupError, Store};
 use trust::peer::{Fate, Peer, Serve};
@@ -64,6 +65,16 @@ pub(super) fn proofs(store: &Store, attester: &AttesterKey) -> Result<Vec<Unveri
     Ok(bearing.filter(|e| !matches!(e, Evidence::Statement(_))).map(UnverifiedEvidence::from).collect())
 }
 
+/// What an action is that was executed here, and how long its inputs are as far as they are here.
+fn known(store: &Store, id: &ActionId) -> Result<Answer, LookupError> {
+    let Some(action) = store.action(id)? else { return Ok(Answer::Absent) };
+    let size = |nar| fs::metadata(store.nar_path(nar)).map_or(0, |metadata| metadata.len());
+    let sizes = action.inputs().map(size).collect();
+    let name = store.realisation(id)?.map(|built| built.name);
+    let answer = Answer::Action(Box::new(KnownAction { action, name, sizes }));
+    Ok(if answer.to_bytes().len() <= limits::ANSWER_BYTES { answer } else { Answer::Absent })
+}
+
 pub(super) fn look_up(store: &Store, serve: &Serve) -> Result<Answer, LookupError> {
     let items = match serve {
         Serve::Statements { attester, from } => {
@@ -74,6 +85,7 @@ pub(super) fn look_up(store: &Store, serve: &Serve) -> Result<Answer, LookupErro
             items
         }
         Serve::Proofs { attester } => proofs(store, attester)?,
+        Serve::Action { action } => return known(store, action),
         Serve::Have { nars } => {
             return Ok(Answer::Have(nars.iter().filter(|nar| store.contains(nar)).copied().collect()));
         }

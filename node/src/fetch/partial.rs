@@ -229,6 +229,13 @@ fn hash_file(
     }
 }
 
+/// The hash of some bytes, by one of the three functions.
+pub(super) fn hash(algorithm: Algorithm, bytes: &[u8]) -> Sri {
+    let mut hasher = Hasher::new(algorithm);
+    hasher.update(bytes);
+    hasher.finish()
+}
+
 /// Any of the three hash functions.
 #[derive(Debug)]
 enum Hasher {

@@ -82,8 +82,13 @@ pub(crate) struct Behaviour {
 }
 
 /// The topic of all feeds.
-pub(crate) fn topic() -> IdentTopic {
+pub(crate) fn feeds() -> IdentTopic {
     IdentTopic::new(message::FEED)
+}
+
+/// The topic of wishes.
+pub(crate) fn wishes() -> IdentTopic {
+    IdentTopic::new(message::WISH)
 }
 
 /// What an archive is called in the hash table.
@@ -175,8 +180,8 @@ fn gossip() -> Result<
         .publish_queue_duration(Duration::from_secs(30))
         .forward_queue_duration(Duration::from_secs(10))
         .build()?;
-    let topic = topic().hash();
-    let only_ours = WhitelistSubscriptionFilter(HashSet::from([topic.clone()]));
+    let topics = [feeds().hash(), wishes().hash()];
+    let only_ours = WhitelistSubscriptionFilter(topics.iter().cloned().collect());
     let mut gossip = gossipsub::Behaviour::new_with_subscription_filter(
         MessageAuthenticity::Anonymous,
         config,
@@ -192,7 +197,7 @@ fn gossip() -> Result<
         ..TopicScoreParams::default()
     };
     let params = PeerScoreParams {
-        topics: [(topic, scores)].into(),
+        topics: topics.map(|topic| (topic, scores.clone())).into(),
         ip_colocation_factor_threshold: 8.0,
         ip_colocation_factor_whitelist: HashSet::from([
             IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -37,7 +37,11 @@ impl Wishes {
     /// Whether a wish may be news, before its signature is checked.
     fn wants(&self, wish: &UnverifiedWish, follow: &BTreeSet<AttesterKey>, now: Time) -> bool {
         match self.latest.get(&wish.attester()) {
-            Some((known, heard)) => wish.number() > known.number() && heard.after(WISH_PAUSE) <= now,
+            // To withdraw is no news to wait for, and wins nothing: the next one waits all the same.
+            Some((known, heard)) => {
+                let due = heard.after(WISH_PAUSE) <= now || wish.is_empty() && !known.actions().is_empty();
+                wish.number() > known.number() && due
+            }
             None if follow.contains(&wish.attester()) => true,
             None => {
                 let strangers = self.latest.keys().filter(|key| !follow.contains(key)).count();
@@ -81,7 +85,9 @@ impl Peer {
         }
         match wish.verify() {
             Ok(wish) => {
-                self.wishes.latest.insert(wish.attester(), (wish, now));
+                let before = self.wishes.latest.get(&wish.attester()).map(|(_, heard)| *heard);
+                let heard = if wish.actions().is_empty() { before.unwrap_or(now) } else { now };
+                self.wishes.latest.insert(wish.attester(), (wish, heard));
                 effects.push(Effect::Relay { message, relay: Relay::Accept });
             }
             Err(_) => {

@@ -58,9 +58,12 @@ fn the_latest_wish_of_a_key_counts_for_a_while() {
     assert_eq!(hear(&mut peer, wish(7, 6), WISH_PAUSE), Relay::Accept);
     assert_eq!(wished(&peer, WISH_PAUSE + WISH_LIFE - 1), [6]);
     assert_eq!(wished(&peer, WISH_PAUSE + WISH_LIFE), [0; 0]);
-    let none = Wish::sign(&signing_key(7), 7, []);
-    assert_eq!(hear(&mut peer, none, 2 * WISH_PAUSE), Relay::Accept, "withdrawn");
-    assert!(peer.wishes(Time(2 * WISH_PAUSE)).all(|wish| wish.actions().is_empty()));
+    let none = |number| Wish::sign(&signing_key(7), number, []);
+    assert_eq!(hear(&mut peer, none(7), WISH_PAUSE + 1), Relay::Accept, "withdrawn at once");
+    assert!(peer.wishes(Time(WISH_PAUSE + 1)).all(|wish| wish.actions().is_empty()));
+    assert_eq!(hear(&mut peer, none(8), WISH_PAUSE + 2), Relay::Ignore, "withdrawn once more");
+    assert_eq!(hear(&mut peer, wish(7, 9), 2 * WISH_PAUSE - 1), Relay::Ignore, "too soon after the last");
+    assert_eq!(hear(&mut peer, wish(7, 9), 2 * WISH_PAUSE), Relay::Accept);
 }
 
 #[test]

@@ -1,0 +1,355 @@
+//! Rebuilding: executing what others executed, to corroborate it or to refute it.
+//!
+//! ```text
+//! input hash ─ Node::seek ─▶ action ─ download ─▶ its inputs ─ Builder ─▶ outputs: recorded, attested
+//!                                                                   └──▶ a failure: stated
+//! ```
+//!
+//! Nothing here is believed. An action is what its hash says, and so are its inputs; what executing
+//! it gives is this machine's own finding, whoever wished for it and whatever others got. A hostile
+//! action costs what [`Limits`] allow, once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use protocol::{
+    action::{Action, FetchAction},
+    id::{ActionId, NarHash},
+    key::{AttesterKey, SigningKey},
+    message::KnownAction,
+    name::Name,
+    output::Outputs,
+    statement::{self, Body, Ending, Signed},
+};
+use serde::Serialize;
+use store::{LookupError, Realisation, SayError, Store};
+use trust::{
+    ledger::{Why, WitnessState},
+    roster::SELF,
+};
+
+use crate::{
+    attest::{self, AttestError, Attested},
+    build::{self, BuildError, Builder, Failure, Limits},
+    control::{ControlError, Node},
+    judgement::Judgement,
+    realise::{self, Executed, RealiseError},
+    substitute::{self, SubstituteError},
+};
+
+/// What an execution came to.
+#[derive(Debug)]
+pub enum Rebuilt {
+    /// It gave outputs.
+    Built {
+        /// What is recorded of it.
+        realisation: Realisation,
+        /// What became of its attestation.
+        attested: Attested,
+    },
+    /// It failed, as it would anywhere.
+    Failed {
+        /// How.
+        failure: Failure,
+        /// The statement that says so, unless it was said before.
+        said: Option<Box<Signed>>,
+    },
+}
+
+/// Why nothing was executed, or nothing can be said about it.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// Nobody says what it is.
+    #[error("no connected node says what {action} is")]
+    Unknown {
+        /// The action.
+        action: ActionId,
+    },
+    /// An input is not here, and nobody says how long it is.
+    #[error("nobody says how long the input {nar} is, so it cannot be asked for")]
+    Length {
+        /// The input.
+        nar: NarHash,
+    },
+    /// Its inputs are larger than a build may be.
+    #[error("its inputs have {bytes} bytes, but at most {limit} are allowed")]
+    TooLarge {
+        /// All that would be downloaded.
+        bytes: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// It is a fetch, and no archive that others have of it is the file with its hash.
+    #[error("nobody has the file that {action} is about")]
+    NoFile {
+        /// The action.
+        action: ActionId,
+    },
+    /// What it needs is not to be had.
+    #[error(transparent)]
+    Download(#[from] SubstituteError),
+    /// There is no node to ask, or it does not answer.
+    #[error(transparent)]
+    Node(#[from] ControlError),
+    /// It was not executed to its end.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// What it gave is not kept.
+    #[error(transparent)]
+    Realise(#[from] RealiseError),
+    /// It gave other outputs here before.
+    #[error("it gave other outputs here before: two executions on this machine differ")]
+    Unstable,
+    /// What it gave is kept and not signed.
+    #[error(transparent)]
+    Attest(#[from] AttestError),
+    /// That it failed is not signed.
+    #[error("cannot sign that it failed")]
+    Say(#[from] SayError),
+    /// The store does not answer.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+}
+
+impl RebuildError {
+    /// Whether it is of no use to try again on this machine, with these limits.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } | Self::Unstable => true,
+            Self::Build(error) => match error {
+                BuildError::Failed { failure, .. } => !matches!(
+                    failure,
+                    Failure::Abort { abort: build::Abort::Host(_), .. } | Failure::Setup(_)
+                ),
+                BuildError::TimedOut { .. } | BuildError::Module { .. } => true,
+                BuildError::Crashed { .. }
+                | BuildError::Input { .. }
+                | BuildError::Admit { .. }
+                | BuildError::Talk(_)
+                | BuildError::Io { .. } => false,
+            },
+            Self::Unknown { .. }
+            | Self::Length { .. }
+            | Self::NoFile { .. }
+            | Self::Download(_)
+            | Self::Node(_)
+            | Self::Realise(_)
+            | Self::Attest(_)
+            | Self::Say(_)
+            | Self::Lookup(_) => false,
+        }
+    }
+}
+
+/// What others say of an action, beside what this machine found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// Who got the same.
+    pub agree: BTreeSet<Name>,
+    /// Who got something else.
+    pub differ: BTreeSet<Name>,
+    /// Who says the same, and has not executed it.
+    pub copied: BTreeSet<Name>,
+}
+
+impl Comparison {
+    /// What those in the roster say, beside `outputs` that this machine got.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`].
+    pub fn new(judgement: &Judgement, action: &ActionId, outputs: &Outputs) -> Result<Self, LookupError> {
+        let claims = judgement.claims(action, None)?;
+        let mut comparison = Self::default();
+        for (name, claim) in claims.votes().filter(|(name, _)| name.as_str() != SELF) {
+            let side = match () {
+                () if claim.outputs != *outputs => &mut comparison.differ,
+                () if claim.witness == WitnessState::Wrong => &mut comparison.copied,
+                () => &mut comparison.agree,
+            };
+            side.insert(name.clone());
+        }
+        let wrong = claims.uncounted.iter().filter(|said| said.why == Why::WrongWitness);
+        comparison.copied.extend(wrong.map(|said| said.voter.clone()));
+        Ok(comparison)
+    }
+}
+
+/// Executes what others executed.
+pub struct Rebuilder {
+    builder: Builder,
+    node: Option<Node>,
+    key: SigningKey,
+    limits: Limits,
+}
+
+/// An action that is to be executed, before anything was spent on it.
+#[derive(Debug)]
+pub struct Found {
+    id: ActionId,
+    known: KnownAction,
+}
+
+impl Found {
+    /// What whoever knew it calls what it makes: a hint.
+    pub fn name(&self) -> Name {
+        self.known.name.clone().unwrap_or_else(Name::unknown)
+    }
+}
+
+impl Rebuilder {
+    /// A rebuilder that asks others through `node`, if there is one, gives each build `limits`, and
+    /// signs with `key`.
+    pub fn new(builder: Builder, node: Option<Node>, key: SigningKey, limits: Limits) -> Self {
+        Self { builder, node, key, limits }
+    }
+
+    /// The store of what it executes.
+    pub fn store(&self) -> &Arc<Store> {
+        self.builder.store()
+    }
+
+    /// Its key.
+    pub fn attester(&self) -> AttesterKey {
+        AttesterKey::of(&self.key)
+    }
+
+    /// The way to others.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// Finds out what an action is: from the store, or from others.
+    ///
+    /// # Errors
+    ///
+    /// [`RebuildError::Unknown`], or what failed on the way.
+    pub async fn find(&self, id: ActionId) -> Result<Found, RebuildError> {
+        let known = self.store().action(&id)?;
+        let whole = |action: &Action| action.inputs().all(|nar| self.store().contains(nar));
+        // Without its inputs it is of use only if others say how long these are.
+        if let Some(action) = known.filter(|action| whole(action) || self.node.is_none()) {
+            let name = self.store().realisation(&id)?.map(|built| built.name);
+            let sizes = vec![0; action.inputs().count()];
+            return Ok(Found { id, known: KnownAction { action, name, sizes } });
+        }
+        let sought = match &self.node {
+            Some(node) => node.seek(id).await?,
+            None => None,
+        };
+        let known = sought.ok_or(RebuildError::Unknown { action: id })?;
+        Ok(Found { id, known: *known })
+    }
+
+    /// Executes an action and signs what it came to. `progress` hears of the build.
+    ///
+    /// What was executed here before is not executed again, but signed.
+    ///
+    /// # Errors
+    ///
+    /// [`RebuildError`]; then nothing was signed.
+    pub async fn rebuild(
+        &self,
+        found: Found,
+        progress: &(dyn Fn(build::Progress<'_>) + Send + Sync),
+    ) -> Result<Rebuilt, RebuildError> {
+        let Found { id, known } = found;
+        if let Some(realisation) = self.store().realisation(&id)?.filter(|known| known.transcript.is_some()) {
+            let attested = attest::attest(self.store(), &self.key, &realisation)?;
+            return Ok(Rebuilt::Built { realisation, attested });
+        }
+        let begun = Instant::now();
+        let executed = match &known.action {
+            Action::Fetch(fetch) => self.have(&id, fetch).await?,
+            Action::Build(build) => {
+                self.download_inputs(&known).await?;
+                let options = build::Options { limits: self.limits, keep_failed: None };
+                match self.builder.build(build, &options, progress).await {
+                    Ok(built) => Executed { outputs: built.outputs, transcript: built.transcript },
+                    Err(BuildError::Failed { failure, tail, kept }) => match failure.ending() {
+                        Some((step, ending)) => {
+                            let said = self.say_failed(&id, step, ending)?;
+                            return Ok(Rebuilt::Failed { failure, said });
+                        }
+                        None => return Err(BuildError::Failed { failure, tail, kept }.into()),
+                    },
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        let name = known.name.unwrap_or_else(Name::unknown);
+        let recorded = realise::record(self.store(), &known.action, None, &name, &executed, begun.elapsed())?;
+        let realisation = recorded.ok_or(RebuildError::Unstable)?;
+        let attested = attest::attest(self.store(), &self.key, &realisation)?;
+        Ok(Rebuilt::Built { realisation, attested })
+    }
+
+    /// Has the inputs of an action that are not here.
+    async fn download_inputs(&self, known: &KnownAction) -> Result<(), RebuildError> {
+        let inputs = known.action.inputs().zip(&known.sizes);
+        let missing: BTreeMap<_, _> =
+            inputs.filter(|(nar, _)| !self.store().contains(nar)).map(|(nar, size)| (*nar, *size)).collect();
+        if let Some((nar, _)) = missing.iter().find(|(_, size)| **size == 0) {
+            return Err(RebuildError::Length { nar: *nar });
+        }
+        self.download(&missing).await
+    }
+
+    async fn download(&self, missing: &BTreeMap<NarHash, u64>) -> Result<(), RebuildError> {
+        let bytes = missing.values().fold(0, |sum: u64, size| sum.saturating_add(*size));
+        if bytes > self.limits.disk {
+            return Err(RebuildError::TooLarge { bytes, limit: self.limits.disk });
+        }
+        Ok(substitute::download(self.node.as_ref(), missing, |_, _| ()).await?)
+    }
+
+    /// Executes a fetch: has its file from others, of whom some say how its archive is called. That
+    /// it is the file, its own hash says.
+    async fn have(&self, id: &ActionId, fetch: &FetchAction) -> Result<Executed, RebuildError> {
+        let mut candidates = BTreeSet::<Outputs>::new();
+        for signed in self.store().claims(id)? {
+            if let Body::Built(built) = &signed.statement().body {
+                candidates.insert(built.outputs.clone());
+            }
+        }
+        let mut failed = RebuildError::NoFile { action: *id };
+        for outputs in candidates {
+            let missing = outputs.values().filter(|output| !self.store().contains(&output.nar));
+            let missing = missing.map(|output| (output.nar, output.size)).collect();
+            match self.download(&missing).await {
+                Ok(()) => {}
+                Err(error) => {
+                    failed = error;
+                    continue;
+                }
+            }
+            if substitute::verify(self.store(), fetch, &outputs).is_ok() {
+                return Ok(realise::fetched(self.store(), outputs)?);
+            }
+        }
+        Err(failed)
+    }
+
+    /// Says that an action fails, unless that was said.
+    fn say_failed(
+        &self,
+        action: &ActionId,
+        step: u32,
+        ending: Ending,
+    ) -> Result<Option<Box<Signed>>, RebuildError> {
+        let failure = statement::Failure { action: *action, step, ending, platform: attest::platform() };
+        let own = self.attester();
+        let same = |signed: &Signed| {
+            let statement = signed.statement();
+            statement.attester == own && statement.body == Body::Failed(failure.clone())
+        };
+        if self.store().claims(action)?.iter().any(same) {
+            return Ok(None);
+        }
+        let said = self.store().say(&self.key, attest::now(), [Body::Failed(failure.clone())])?;
+        Ok(said.into_iter().next().map(Box::new))
+    }
+}
