@@ -16,6 +16,7 @@
 //! * [`schedule`]: what is built next; pure.
 //! * [`realise`]: the loop around it.
 //! * [`substitute`]: what others built, once enough of them agree.
+//! * [`difference`]: where two outputs of one action are not the same; pure.
 //! * [`run`]: runs what was built, with what its user grants.
 //! * [`config`]: what the owner says.
 //! * [`net`]: libp2p, hardened.
@@ -27,6 +28,7 @@ pub mod attest;
 pub mod build;
 pub mod config;
 pub mod control;
+pub mod difference;
 mod document;
 pub mod driver;
 pub mod eval;
