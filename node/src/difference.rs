@@ -28,6 +28,8 @@ mod text;
 mod tree;
 mod wasm;
 
+use std::fmt;
+
 use protocol::nar;
 use serde::Serialize;
 
@@ -68,6 +70,15 @@ pub enum Side {
     Left,
     /// The second.
     Right,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Self::Left => "left",
+            Self::Right => "right",
+        })
+    }
 }
 
 /// What is not the same in two archives.

@@ -95,13 +95,12 @@ pub(super) fn is_archive(bytes: &[u8]) -> bool {
 }
 
 /// Compares `ar` archives; `None` if what differs is neither a member nor their order.
-pub(super) fn compare(left: &[u8], right: &[u8], budget: &mut Budget) -> Result<Option<Members>, Damage> {
-    let (left, right) = (read(left)?, read(right)?);
+pub(super) fn compare(left: &[Raw<'_>], right: &[Raw<'_>], budget: &mut Budget) -> Option<Members> {
     let place: BTreeMap<_, usize> = right.iter().enumerate().map(|(n, member)| (member.key(), n)).collect();
     let mut found = Members { members: Vec::new(), omitted: 0, reordered: false };
     let mut common = vec![false; right.len()];
     let mut last = 0;
-    for member in &left {
+    for member in left {
         let Some(&n) = place.get(&member.key()) else {
             found.report(member, budget, |_| member.only(Side::Left));
             continue;
@@ -118,7 +117,7 @@ pub(super) fn compare(left: &[u8], right: &[u8], budget: &mut Budget) -> Result<
         found.report(member, budget, |_| member.only(Side::Right));
     }
     let any = !found.members.is_empty() || found.omitted > 0 || found.reordered;
-    Ok(any.then_some(found))
+    any.then_some(found)
 }
 
 impl Members {
@@ -137,7 +136,7 @@ impl Members {
 }
 
 /// A member as it is in the archive.
-struct Raw<'a> {
+pub(super) struct Raw<'a> {
     name: &'a [u8],
     /// How many of the same name are before it: names may be there several times.
     nth: usize,
@@ -170,7 +169,7 @@ impl<'a> Raw<'a> {
 }
 
 /// The members of an archive.
-fn read(bytes: &[u8]) -> Result<Vec<Raw<'_>>, Damage> {
+pub(super) fn read(bytes: &[u8]) -> Result<Vec<Raw<'_>>, Damage> {
     let mut members: Vec<Raw<'_>> = Vec::new();
     let mut seen: BTreeMap<&[u8], usize> = BTreeMap::new();
     let mut names: &[u8] = &[];

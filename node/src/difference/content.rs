@@ -4,7 +4,7 @@ use protocol::nar;
 use serde::Serialize;
 
 use super::{
-    Budget, Bytes, Difference, Members, Sides, Text, Wasm, archive, bytes, limits, text, tree, wasm,
+    Budget, Bytes, Difference, Members, Side, Sides, Text, Wasm, archive, bytes, limits, text, tree, wasm,
 };
 
 /// Where the contents of two files differ.
@@ -28,18 +28,18 @@ pub enum Content {
     },
 }
 
-/// Why a file is not looked into, though it begins like one that could be.
+/// Why files are not looked into, though they begin like something that could be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Unread {
-    #[error("not a whole WebAssembly module")]
-    Wasm(#[source] wasm::Damage),
-    #[error("not a whole `ar` archive")]
-    Members(#[source] archive::Damage),
-    #[error("not a whole NAR")]
-    Tree(#[source] nar::ReadError),
+    #[error("the {side} one cannot be read as a WebAssembly module")]
+    Wasm { side: Side, source: wasm::Damage },
+    #[error("the {side} one cannot be read as an `ar` archive")]
+    Members { side: Side, source: archive::Damage },
+    #[error("the {side} one cannot be read as a NAR")]
+    Tree { side: Side, source: nar::ReadError },
     #[error("an archive of {length} bytes in an archive; at most {max} are looked into", max = limits::NESTED_BYTES)]
     Large { length: usize },
-    #[error("archives in archives in archives, too deep")]
+    #[error("archives in archives, too deep")]
     Deep,
 }
 
@@ -66,12 +66,23 @@ pub(super) fn compare(left: &[u8], right: &[u8], budget: &mut Budget) -> Option<
 fn structured(left: &[u8], right: &[u8], budget: &mut Budget) -> Result<Option<Content>, Unread> {
     let both = |test: fn(&[u8]) -> bool| test(left) && test(right);
     if both(wasm::is_module) {
-        Ok(wasm::compare(left, right).map_err(Unread::Wasm)?.map(Content::Wasm))
+        let (left, right) =
+            read(left, right, wasm::Module::read, |side, source| Unread::Wasm { side, source })?;
+        Ok(wasm::compare(&left, &right).map(Content::Wasm))
     } else if both(archive::is_archive) {
-        let found = budget.deeper(|budget| archive::compare(left, right, budget)).ok_or(Unread::Deep)?;
-        Ok(found.map_err(Unread::Members)?.map(Content::Members))
+        let (left, right) =
+            read(left, right, archive::read, |side, source| Unread::Members { side, source })?;
+        let found = budget.deeper(|budget| archive::compare(&left, &right, budget));
+        Ok(found.ok_or(Unread::Deep)?.map(Content::Members))
     } else if both(is_nar) {
-        budget.deeper(|budget| nested(left, right, budget)).ok_or(Unread::Deep)?.map(Some)
+        let length = left.len().max(right.len());
+        if length > limits::NESTED_BYTES {
+            return Err(Unread::Large { length });
+        }
+        let (left, right) =
+            read(left, right, tree::Archive::read, |side, source| Unread::Tree { side, source })?;
+        let found = budget.deeper(|budget| tree::compare(&left, &right, budget));
+        found.map(Content::Tree).map(Some).ok_or(Unread::Deep)
     } else if both(text::is_text) {
         Ok(text::compare(left, right).map(Content::Text))
     } else {
@@ -79,19 +90,21 @@ fn structured(left: &[u8], right: &[u8], budget: &mut Budget) -> Result<Option<C
     }
 }
 
+/// Reads both files.
+fn read<'a, T, E>(
+    left: &'a [u8],
+    right: &'a [u8],
+    read: impl Fn(&'a [u8]) -> Result<T, E>,
+    unread: impl Fn(Side, E) -> Unread,
+) -> Result<(T, T), Unread> {
+    let left = read(left).map_err(|why| unread(Side::Left, why))?;
+    let right = read(right).map_err(|why| unread(Side::Right, why))?;
+    Ok((left, right))
+}
+
 /// Whether a file begins like a NAR.
 fn is_nar(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x0d\0\0\0\0\0\0\0nix-archive-1\0\0\0")
-}
-
-fn nested(left: &[u8], right: &[u8], budget: &mut Budget) -> Result<Content, Unread> {
-    let length = left.len().max(right.len());
-    if length > limits::NESTED_BYTES {
-        return Err(Unread::Large { length });
-    }
-    let left = tree::Archive::read(left).map_err(Unread::Tree)?;
-    let right = tree::Archive::read(right).map_err(Unread::Tree)?;
-    Ok(Content::Tree(tree::compare(&left, &right, budget)))
 }
 
 /// An error with its causes, plain.

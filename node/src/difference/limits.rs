@@ -49,8 +49,21 @@ pub(super) const FUNCTIONS: usize = 1_000_000;
 /// Imports, exports, globals, types, segments of a module, of each kind.
 pub(super) const ITEMS: usize = 1 << 18;
 
+/// Longest module, in bytes. Reading an expression takes a byte for each block that is open, which
+/// is half the module at worst.
+pub(super) const MODULE_BYTES: usize = 512 << 20;
+
+/// Longest section, in bytes, of those that are neither code nor data nor custom.
+pub(super) const SECTION_BYTES: usize = 64 << 20;
+
 /// Longest type section, in bytes. One type can take twenty times its bytes while it is read.
 pub(super) const TYPES_BYTES: usize = 4 << 20;
+
+/// Longest function, in bytes, as engines allow.
+pub(super) const FUNCTION_BYTES: usize = 7_654_321;
+
+/// Sections of a module that are reported.
+pub(super) const SECTIONS_SHOWN: usize = 100;
 
 /// Items of a module that are reported, of each kind.
 pub(super) const ITEMS_SHOWN: usize = 50;

@@ -56,7 +56,7 @@ impl Page {
                     Kind::File | Kind::Symlink => bytes(*size),
                     Kind::Directory => format!("{size} entries below it"),
                 };
-                self.line(format_args!("only on the {}: a {}, {size}", word(*side), noun(*kind)));
+                self.line(format_args!("only on the {}: a {}, {size}", side, noun(*kind)));
             }
             Change::Kind(Sides { left, right }) => {
                 self.line(format_args!("a {} on the left, a {} on the right", noun(*left), noun(*right)));
@@ -64,7 +64,7 @@ impl Page {
             Change::Target(targets) => self.sides("symlink to ", targets),
             Change::Executable(Sides { left, .. }) => {
                 let side = if *left { Side::Left } else { Side::Right };
-                self.line(format_args!("executable only on the {}", word(side)));
+                self.line(format_args!("executable only on the {}", side));
             }
             Change::Content(content) => self.content(content),
         }
@@ -131,7 +131,7 @@ impl Page {
             self.line(format_args!("member {}", member.name));
             self.inside(|page| match &member.change {
                 MemberChange::Only { side, size } => {
-                    page.line(format_args!("only on the {}, {}", word(*side), bytes(*size)));
+                    page.line(format_args!("only on the {}, {}", side, bytes(*size)));
                 }
                 MemberChange::Differs { fields, content } => {
                     for Field { name, values } in fields {
@@ -151,6 +151,7 @@ impl Page {
 
     fn wasm(&mut self, wasm: &Wasm) {
         wasm.sections.iter().for_each(|section| self.section(section));
+        self.omitted(wasm.omitted_sections, "sections that differ");
         for tally in &wasm.tallies {
             let of_kind = wasm.items.iter().filter(|item| item.kind == tally.kind);
             let mut shown = 0;
@@ -248,13 +249,6 @@ impl Page {
             let at = window.at + 16 * n as u64;
             self.line(format_args!("{sign} {at:#08x}  {:47}  {seen}", hex.join(" ")));
         }
-    }
-}
-
-fn word(side: Side) -> &'static str {
-    match side {
-        Side::Left => "left",
-        Side::Right => "right",
     }
 }
 

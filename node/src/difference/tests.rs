@@ -175,7 +175,9 @@ fn damaged_libraries_are_shown_as_bytes() {
     ] {
         let shown = difference(&file(&whole), &file(damaged)).to_string();
         assert!(
-            shown.contains(&format!("compared as bytes: not a whole `ar` archive: {why}\n")),
+            shown.contains(&format!(
+                "compared as bytes: the right one cannot be read as an `ar` archive: {why}\n"
+            )),
             "{why}\n{shown}"
         );
     }

@@ -24,12 +24,9 @@ use protocol::plain;
 use serde::Serialize;
 
 pub use code::{Code, Instruction};
-pub(super) use module::Damage;
+pub(super) use module::{Damage, Module};
 
-use self::{
-    matching::Matching,
-    module::{Module, Segment},
-};
+use self::{matching::Matching, module::Segment};
 use super::{Bytes, Sides, bytes, limits};
 
 /// Where two modules differ.
@@ -38,6 +35,8 @@ use super::{Bytes, Sides, bytes, limits};
 pub struct Wasm {
     /// Sections whose bytes differ.
     pub sections: Vec<Section>,
+    /// Further sections whose bytes differ.
+    pub omitted_sections: u64,
     /// Parts that differ, by kind, at most so many of each (`limits.rs`).
     pub items: Vec<Item>,
     /// How many there are of each kind.
@@ -125,20 +124,18 @@ pub(super) fn is_module(bytes: &[u8]) -> bool {
 }
 
 /// Compares modules; `None` if what differs is outside of all sections.
-pub(super) fn compare(left: &[u8], right: &[u8]) -> Result<Option<Wasm>, Damage> {
-    let (left, right) = (Module::read(left)?, Module::read(right)?);
-    let matching = Matching::of(&left, &right);
-    let mut comparison =
-        Comparison { left: &left, right: &right, matching, items: Vec::new(), tallies: Vec::new() };
+pub(super) fn compare(left: &Module<'_>, right: &Module<'_>) -> Option<Wasm> {
+    let matching = Matching::of(left, right);
+    let mut comparison = Comparison { left, right, matching, items: Vec::new(), tallies: Vec::new() };
     comparison.imports();
     comparison.functions();
     comparison.globals();
     comparison.exports();
     comparison.elements();
     comparison.segments();
-    let sections = comparison.sections();
-    let found = Wasm { sections, items: comparison.items, tallies: comparison.tallies };
-    Ok((!found.sections.is_empty()).then_some(found))
+    let (sections, omitted_sections) = comparison.sections();
+    let found = Wasm { sections, omitted_sections, items: comparison.items, tallies: comparison.tallies };
+    (!found.sections.is_empty()).then_some(found)
 }
 
 struct Comparison<'m, 'a> {
@@ -153,7 +150,7 @@ struct Comparison<'m, 'a> {
 type Place = Sides<Option<u32>>;
 
 impl Comparison<'_, '_> {
-    /// Counts what is not the same, and reports it if there is room for it.
+    /// Counts what is not the same, and reports it if there is room for it. Those of a kind come in a row.
     fn report(&mut self, kind: ItemKind, indices: Place, name: &str, details: Vec<Detail>) {
         let (mut tally, known) = match self.tallies.pop() {
             Some(tally) if tally.kind == kind => (tally, tally.count()),
@@ -176,23 +173,18 @@ impl Comparison<'_, '_> {
 
     fn imports(&mut self) {
         let (left, right) = (self.left, self.right);
-        let mut declared = |place: Place, l: Option<&module::Import<'_>>, r: Option<&module::Import<'_>>| {
-            let Some(import) = l.or(r) else { return };
-            let said = l.zip(r).and_then(|(l, r)| match self.matching.same_type_ref(&l.ty, &r.ty) {
-                true => None,
-                false => Some(Sides { left: left.type_ref(&l.ty), right: right.type_ref(&r.ty) }),
-            });
-            if said.is_some() || l.is_none() || r.is_none() {
-                let name = format!("{}.{}", import.module, import.name);
-                self.report(ItemKind::Import, place, &name, said.map(Detail::Declared).into_iter().collect());
-            }
-        };
         for place in matching::keyed(&left.import_keys(), &right.import_keys()) {
-            declared(
-                place,
-                place.left.and_then(|at| left.imports.get(at as usize)),
-                place.right.and_then(|at| right.imports.get(at as usize)),
-            );
+            let l = place.left.and_then(|at| left.imports.get(at as usize));
+            let r = place.right.and_then(|at| right.imports.get(at as usize));
+            let details = match (l, r) {
+                (Some(l), Some(r)) if self.matching.same_type_ref(&l.ty, &r.ty) => continue,
+                (Some(l), Some(r)) => {
+                    vec![Detail::Declared(Sides { left: left.type_ref(&l.ty), right: right.type_ref(&r.ty) })]
+                }
+                _ => Vec::new(),
+            };
+            let name = l.or(r).map(|import| format!("{}.{}", import.module, import.name));
+            self.report(ItemKind::Import, place, &name.unwrap_or_default(), details);
         }
     }
 
@@ -286,15 +278,19 @@ impl Comparison<'_, '_> {
         }
     }
 
-    /// Sections that differ, with their bytes where no item says what.
-    fn sections(&self) -> Vec<Section> {
+    /// Sections that differ, with their bytes where no item says what; and how many more there are.
+    fn sections(&self) -> (Vec<Section>, u64) {
         let (left, right) = (self.left, self.right);
-        let mut sections = Vec::new();
+        let (mut sections, mut omitted) = (Vec::new(), 0);
         for place in matching::keyed(&left.section_keys(), &right.section_keys()) {
             let l = place.left.and_then(|at| left.sections.get(at as usize));
             let r = place.right.and_then(|at| right.sections.get(at as usize));
             let (a, b) = (l.map(|section| left.section(section)), r.map(|section| right.section(section)));
             let Some(section) = l.or(r).filter(|_| a != b) else { continue };
+            if sections.len() >= limits::SECTIONS_SHOWN {
+                omitted += 1;
+                continue;
+            }
             let differs = |kind: &ItemKind| self.tallies.iter().any(|tally| tally.kind == *kind);
             let (told, renumbered) = match section.items() {
                 Some(kind) => (differs(&kind), !differs(&kind) && self.matching.renumbered),
@@ -308,7 +304,7 @@ impl Comparison<'_, '_> {
                 bytes: a.zip(b).filter(|_| !told && !renumbered).and_then(|(a, b)| bytes::compare(a, b)),
             });
         }
-        sections
+        (sections, omitted)
     }
 }
 

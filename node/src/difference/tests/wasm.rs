@@ -115,7 +115,27 @@ fn a_damaged_module_is_shown_as_bytes() {
         panic!("{difference}")
     };
     let why = bytes.unread.as_deref().unwrap();
-    assert!(why.starts_with("not a whole WebAssembly module: byte "), "{why}");
+    assert!(why.starts_with("the right one cannot be read as a WebAssembly module: byte "), "{why}");
+}
+
+/// What was imported and is the module's own now, or is imported under another name, is not the same.
+#[test]
+fn imports_are_found_by_name_alone() {
+    let module = |import: &str, own: &str| {
+        let text = format!("(module {import} {own} (func $main call $f))");
+        file(module(&text))
+    };
+    let check = |left: &Tree, right: &Tree, lines: &[&str]| {
+        let shown = difference(left, right).to_string();
+        for line in lines {
+            assert!(shown.lines().any(|shown| shown == *line), "{line} is not in\n{shown}");
+        }
+    };
+    let imported = |name: &str| module(&format!("(import \"env\" \"{name}\" (func $f))"), "");
+    let own = module("", "(func $f)");
+    let (gone, main) = ("  import 0 $env.one: only on the left", "  function 1 $main");
+    check(&imported("one"), &imported("two"), &[gone, "  import 0 $env.two: only on the right", main]);
+    check(&imported("one"), &own, &[gone, "  function 0 $f: only on the right", main]);
 }
 
 /// The same function, with a number that takes more bytes than it must.
@@ -141,4 +161,19 @@ fn what_is_outside_of_all_parts_is_shown_as_bytes() {
     longer.splice(9..10, [whole[9] | 0x80, 0x00]);
     let shown = difference(&file(&whole), &file(&longer)).to_string();
     assert!(shown.starts_with(".\n  24 and 25 bytes; the first that differs is 0x9\n"), "{shown}");
+}
+
+#[test]
+fn what_is_too_long_is_shown_as_bytes() {
+    let blocks = "block ".repeat(4_000_000) + &"end ".repeat(4_000_000);
+    let wat = |n: i32| format!("(module (func i32.const {n} drop {blocks}))");
+    let shown = difference(&file(module(&wat(1))), &file(module(&wat(2)))).to_string();
+    assert!(shown.contains("a function of 12000005 bytes; at most 7654321 are looked into"), "{shown}");
+}
+
+#[test]
+fn sections_beyond_counting_are_counted() {
+    let wat = |n: i32| format!("(module {})", format!("(@custom \"x\" \"{n}\")").repeat(1000));
+    let shown = difference(&file(module(&wat(1))), &file(module(&wat(2)))).to_string();
+    assert!(shown.ends_with("  … and 900 more sections that differ\n"), "{shown}");
 }

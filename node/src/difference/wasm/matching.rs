@@ -64,7 +64,7 @@ impl Matching {
 
     /// Globals have names, or are where they were.
     fn own_globals(&mut self, left: &Module<'_>, right: &Module<'_>) {
-        let (free_left, free_right) = (self.globals.free_left(), self.globals.free_right());
+        let (free_left, free_right) = self.globals.free(left.imported_globals, right.imported_globals);
         self.globals.by_key(
             left.globals_by_name(free_left),
             right.globals_by_name(free_right),
@@ -102,12 +102,12 @@ impl Matching {
     }
 
     fn by_name(&mut self, left: &Module<'_>, right: &Module<'_>) {
-        let (free_left, free_right) = (self.functions.free_left(), self.functions.free_right());
+        let (free_left, free_right) = self.functions.free(left.imported_functions, right.imported_functions);
         self.functions.by_key(left.by_name(free_left), right.by_name(free_right), Groups::OfOneSize);
     }
 
     fn by_instructions(&mut self, left: &Module<'_>, right: &Module<'_>) {
-        let (free_left, free_right) = (self.functions.free_left(), self.functions.free_right());
+        let (free_left, free_right) = self.functions.free(left.imported_functions, right.imported_functions);
         if free_left.is_empty() || free_right.is_empty() {
             return;
         }
@@ -341,12 +341,11 @@ impl Pairs {
         }
     }
 
-    fn free_left(&self) -> Vec<u32> {
-        (0..self.to_right.len() as u32).filter(|at| self.right_of(*at).is_none()).collect()
-    }
-
-    fn free_right(&self) -> Vec<u32> {
-        (0..self.to_left.len() as u32).filter(|at| self.left_of(*at).is_none()).collect()
+    /// Those that are not paired, from these indices on.
+    fn free(&self, left: u32, right: u32) -> (Vec<u32>, Vec<u32>) {
+        let left = (left..self.to_right.len() as u32).filter(|at| self.right_of(*at).is_none());
+        let right = (right..self.to_left.len() as u32).filter(|at| self.left_of(*at).is_none());
+        (left.collect(), right.collect())
     }
 
     /// Whether two indices are about the same.

@@ -13,6 +13,12 @@ pub(super) use wasmparser::Import;
 
 use super::{ItemKind, limits};
 
+/// Ids of sections.
+const CUSTOM: u8 = 0;
+const TYPES: u8 = 1;
+const CODE: u8 = 10;
+const DATA: u8 = 11;
+
 /// Why a module cannot be compared part by part.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Damage {
@@ -25,12 +31,9 @@ pub(crate) enum Damage {
     /// More parts of a kind than are looked at.
     #[error("more than {most} {what}")]
     TooMany { what: &'static str, most: usize },
-    /// Types that would take too much memory.
-    #[error("a type section of {0} bytes; at most {max} are looked into", max = limits::TYPES_BYTES)]
-    Types(usize),
-    /// Bytes are counted in 32 bits.
-    #[error("a module of {0} bytes")]
-    Large(usize),
+    /// A part that is longer than what is looked at.
+    #[error("{what} of {length} bytes; at most {most} are looked into")]
+    Long { what: &'static str, length: usize, most: usize },
 }
 
 impl From<wasmparser::Error> for Damage {
@@ -41,7 +44,7 @@ impl From<wasmparser::Error> for Damage {
 
 /// A module, by its parts.
 #[derive(Default)]
-pub(super) struct Module<'a> {
+pub(crate) struct Module<'a> {
     bytes: &'a [u8],
     pub(super) sections: Vec<SectionAt<'a>>,
     pub(super) imports: Vec<Import<'a>>,
@@ -76,10 +79,8 @@ pub(super) struct Segment<'a> {
 
 impl<'a> Module<'a> {
     /// Reads a module, which is the whole of `bytes`.
-    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Damage> {
-        if u32::try_from(bytes.len()).is_err() {
-            return Err(Damage::Large(bytes.len()));
-        }
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Damage> {
+        short_enough("a module", bytes.len(), limits::MODULE_BYTES)?;
         let mut module = Self { bytes, ..Self::default() };
         for payload in Parser::new(0).parse_all(bytes) {
             module.payload(payload?)?;
@@ -99,6 +100,11 @@ impl<'a> Module<'a> {
                 Payload::CustomSection(custom) => (Some(custom.name()), custom.data_offset()..range.end),
                 _ => (None, range),
             };
+            match id {
+                CUSTOM | CODE | DATA => {}
+                TYPES => short_enough("a type section", range.len(), limits::TYPES_BYTES)?,
+                _ => short_enough("a section", range.len(), limits::SECTION_BYTES)?,
+            }
             push(&mut self.sections, SectionAt { id, custom, range }, "sections", limits::SECTIONS)?;
         }
         match payload {
@@ -114,6 +120,7 @@ impl<'a> Module<'a> {
                 }
             }
             Payload::CodeSectionEntry(body) => {
+                short_enough("a function", body.range().len(), limits::FUNCTION_BYTES)?;
                 push(&mut self.bodies, short(body.range()), "functions", limits::FUNCTIONS)?;
             }
             Payload::GlobalSection(section) => collect(&mut self.globals, section, "globals")?,
@@ -161,9 +168,6 @@ impl<'a> Module<'a> {
 
     fn read_types(&mut self, section: wasmparser::TypeSectionReader<'a>) -> Result<(), Damage> {
         let range = section.range();
-        if range.len() > limits::TYPES_BYTES {
-            return Err(Damage::Types(range.len()));
-        }
         let mut before: Option<(usize, u32)> = None;
         for group in section.into_iter_with_offsets() {
             let (at, group) = group?;
@@ -275,7 +279,7 @@ impl SectionAt<'_> {
     pub(super) fn name(&self) -> &str {
         match (self.custom, self.id) {
             (Some(name), _) => name,
-            (None, 1) => "types",
+            (None, TYPES) => "types",
             (None, 2) => "imports",
             (None, 3) => "function types",
             (None, 4) => "tables",
@@ -284,8 +288,8 @@ impl SectionAt<'_> {
             (None, 7) => "exports",
             (None, 8) => "start",
             (None, 9) => "elements",
-            (None, 10) => "code",
-            (None, 11) => "data",
+            (None, CODE) => "code",
+            (None, DATA) => "data",
             (None, 12) => "data count",
             (None, 13) => "tags",
             (None, _) => "unknown",
@@ -296,11 +300,11 @@ impl SectionAt<'_> {
     pub(super) fn items(&self) -> Option<ItemKind> {
         match self.id {
             2 => Some(ItemKind::Import),
-            3 | 10 => Some(ItemKind::Function),
+            3 | CODE => Some(ItemKind::Function),
             6 => Some(ItemKind::Global),
             7 => Some(ItemKind::Export),
             9 => Some(ItemKind::Element),
-            11 => Some(ItemKind::Data),
+            DATA => Some(ItemKind::Data),
             _ => None,
         }
     }
@@ -308,6 +312,13 @@ impl SectionAt<'_> {
 
 fn short(range: Range<usize>) -> Range<u32> {
     range.start as u32..range.end as u32
+}
+
+fn short_enough(what: &'static str, length: usize, most: usize) -> Result<(), Damage> {
+    if length > most {
+        return Err(Damage::Long { what, length, most });
+    }
+    Ok(())
 }
 
 fn push<T>(to: &mut Vec<T>, item: T, what: &'static str, most: usize) -> Result<(), Damage> {
