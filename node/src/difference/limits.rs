@@ -38,7 +38,7 @@ pub(super) const CONTEXT: usize = 3;
 pub(super) const WINDOW_BYTES: usize = 64;
 
 /// Members of an `ar` archive.
-pub(super) const MEMBERS: usize = 1 << 17;
+pub(super) const MEMBERS: usize = 1 << 16;
 
 /// Sections of a module.
 pub(super) const SECTIONS: usize = 1 << 14;
@@ -46,8 +46,10 @@ pub(super) const SECTIONS: usize = 1 << 14;
 /// Functions of a module, as engines allow.
 pub(super) const FUNCTIONS: usize = 1_000_000;
 
-/// Imports, exports, globals, types, segments of a module, of each kind.
-pub(super) const ITEMS: usize = 1 << 18;
+/// Imports, exports, globals, types, segments of a module, of each kind. Together with a
+/// million functions, and the indices of two archives of as many entries as there may be, they are
+/// reckoned to fit into the 512 MiB that [`super::compare`] speaks of.
+pub(super) const ITEMS: usize = 1 << 16;
 
 /// Longest module, in bytes. Reading an expression takes a byte for each block that is open, which
 /// is half the module at worst.
