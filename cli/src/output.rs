@@ -6,6 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
+use protocol::plain::is_plain;
 use serde::Serialize;
 
 /// Whether stderr and stdout take colours: decided once, by `--color`, NO_COLOR and the terminal.
@@ -65,25 +66,19 @@ impl Style {
     }
 }
 
-/// Text of foreign origin without anything that a terminal would obey: control characters, and
-/// characters that turn the direction of text.
+/// Text of foreign origin without anything that a terminal would obey, or a reader would not see.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\n' | '\t' => plain.push(c),
-            c if c.is_control() || is_direction(c) => {
+            c if is_plain(c) => plain.push(c),
+            c => {
                 let _ = write!(plain, "\\u{{{:x}}}", c as u32);
             }
-            c => plain.push(c),
         }
     }
     plain
-}
-
-/// Unicode's explicit directional formatting characters, which can make text look like another.
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A versioned envelope, the same for every command.

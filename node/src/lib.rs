@@ -17,6 +17,7 @@
 //! * [`realise`]: the loop around it.
 //! * [`substitute`]: what others built, once enough of them agree.
 //! * [`rebuild`]: what others built, executed to see whether it is true; [`watch`]: over and over.
+//! * [`difference`]: where two outputs of one action are not the same; pure.
 //! * [`run`]: runs what was built, with what its user grants.
 //! * [`config`]: what the owner says.
 //! * [`net`]: libp2p, hardened.
@@ -28,6 +29,7 @@ pub mod attest;
 pub mod build;
 pub mod config;
 pub mod control;
+pub mod difference;
 mod document;
 pub mod driver;
 pub mod eval;

@@ -9,6 +9,7 @@
 //! * [`limits`]: every size and count limit, in one table.
 //! * [`id`]: hashes that know what they are hashes of.
 //! * [`encode`]: the canonical encoding, the only encoder and decoder.
+//! * [`plain`]: text of foreign origin, made fit to be shown.
 //! * [`name`]: mount names, guest paths, labels: strings that were checked once.
 //! * [`glob`]: the one pattern language, for excludes and executables.
 //! * [`sri`]: the expected hash of a fetched file.
@@ -48,6 +49,7 @@ pub mod message;
 pub mod name;
 pub mod nar;
 pub mod output;
+pub mod plain;
 pub mod sri;
 pub mod statement;
 pub mod ticket;

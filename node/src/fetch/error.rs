@@ -5,7 +5,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use protocol::{location::LocationError, sri::Sri};
+use protocol::{location::LocationError, plain::is_plain, sri::Sri};
 
 /// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
@@ -398,16 +398,11 @@ impl fmt::Display for List<'_> {
 
 /// At most `longest` characters of `text` from its end, without control characters, on one line.
 pub(super) fn quote(text: &str, longest: usize) -> String {
-    let plain = |c: char| if c.is_control() || is_invisible(c) { ' ' } else { c };
+    let plain = |c: char| if is_plain(c) { c } else { ' ' };
     let words: Vec<_> = text.split(|c: char| plain(c).is_whitespace()).filter(|w| !w.is_empty()).collect();
     let line = words.join(" ");
     let skipped = line.chars().count().saturating_sub(longest);
     if skipped == 0 { line } else { format!("…{}", line.chars().skip(skipped).collect::<String>()) }
-}
-
-/// Marks that change the direction of a text or take no room.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
