@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 mod attest;
+mod audit;
 mod build;
 mod demo;
 mod doctor;
@@ -77,6 +78,8 @@ enum Command {
     Attest(attest::AttestCommand),
     Watch(watch::Watch),
     #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    #[command(subcommand)]
     Trust(trust::TrustCommand),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -150,6 +153,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
         Command::WhoCanFoolMe(command) => command.run(context),
         Command::Attest(command) => command.run(context),
         Command::Watch(command) => command.run(context),
+        Command::Audit(command) => command.run(context),
         Command::Trust(command) => command.run(context),
         Command::Policy(command) => command.run(context),
         Command::Key(command) => command.run(context),

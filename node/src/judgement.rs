@@ -16,6 +16,7 @@ use protocol::{
 };
 use store::{LookupError, Realisation, Store};
 use trust::{
+    audit::{self, Dispute},
     ledger::{Claims, Execution, Record, Voters},
     policy::{Policy, PolicyError},
     resolve::{Known, Resolution, ResolveError, resolve},
@@ -119,6 +120,7 @@ pub struct Judgement {
     store: Arc<Store>,
     roster: Roster,
     voters: Voters,
+    standings: Standings,
     policy: Policy,
     own: Option<AttesterKey>,
 }
@@ -149,7 +151,7 @@ impl Judgement {
             store.bearing(&attester)?.iter().for_each(|evidence| standings.apply(evidence));
         }
         let voters = Voters::new(&roster, own, &standings, now);
-        Ok(Self { store, roster, voters, policy, own })
+        Ok(Self { store, roster, voters, standings, policy, own })
     }
 
     /// Who counts.
@@ -190,6 +192,16 @@ impl Judgement {
     /// [`LookupError`].
     pub fn verdict(&self, action: &ActionId, package: &Name) -> Result<Verdict, LookupError> {
         Ok(judge(&self.claims(action, None)?, &self.policy.for_package(package)))
+    }
+
+    /// All that is said of an action, by sides, and how grave it is if they differ.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`].
+    pub fn dispute(&self, action: &ActionId) -> Result<Dispute, LookupError> {
+        let own = Knowledge(&self.store).execution(action)?;
+        Ok(audit::examine(&self.store.claims(action)?, &self.voters, &self.standings, own.as_ref()))
     }
 
     /// What a graph gives, by hashes alone, and what it would take to have it.

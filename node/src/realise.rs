@@ -371,6 +371,7 @@ impl Realiser {
 }
 
 /// What an execution gave.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Executed {
     pub(crate) outputs: Outputs,
     pub(crate) transcript: TranscriptHash,

@@ -12,7 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use protocol::{
@@ -100,8 +100,8 @@ pub enum RebuildError {
     /// What it gave is not kept.
     #[error(transparent)]
     Realise(#[from] RealiseError),
-    /// It gave other outputs here before.
-    #[error("it gave other outputs here before: two executions on this machine differ")]
+    /// Two executions on this machine differ.
+    #[error("two executions on this machine differ")]
     Unstable,
     /// What it gave is kept and not signed.
     #[error(transparent)]
@@ -186,6 +186,13 @@ pub struct Rebuilder {
     limits: Limits,
 }
 
+/// What one execution came to.
+enum Execution {
+    Built(Executed),
+    /// How, and the step and the ending as they are stated.
+    Failed(Failure, (u32, Ending)),
+}
+
 /// An action that is to be executed, before anything was spent on it.
 #[derive(Debug)]
 pub struct Found {
@@ -262,27 +269,93 @@ impl Rebuilder {
             return Ok(Rebuilt::Built { realisation, attested });
         }
         let begun = Instant::now();
-        let executed = match &known.action {
-            Action::Fetch(fetch) => self.have(&id, fetch).await?,
-            Action::Build(build) => {
-                self.download_inputs(&known).await?;
-                let options = build::Options { limits: self.limits, keep_failed: None };
-                match self.builder.build(build, &options, progress).await {
-                    Ok(built) => Executed { outputs: built.outputs, transcript: built.transcript },
-                    Err(BuildError::Failed { failure, tail, kept }) => match failure.ending() {
-                        Some((step, ending)) => {
-                            let said = self.say_failed(&id, step, ending)?;
-                            return Ok(Rebuilt::Failed { failure, said });
-                        }
-                        None => return Err(BuildError::Failed { failure, tail, kept }.into()),
-                    },
-                    Err(error) => return Err(error.into()),
-                }
+        let execution = self.execute(&id, &known, progress).await?;
+        self.conclude(&id, known, execution, begun.elapsed())
+    }
+
+    /// Executes an action so many times, at least once, whatever is on record, and signs what it came
+    /// to; if that was not always the same, that it is unstable.
+    ///
+    /// # Errors
+    ///
+    /// [`RebuildError::Unstable`], and then that is signed; another one, and then nothing is.
+    pub async fn settle(
+        &self,
+        found: Found,
+        times: u32,
+        progress: &(dyn Fn(build::Progress<'_>) + Send + Sync),
+    ) -> Result<Rebuilt, RebuildError> {
+        let Found { id, known } = found;
+        let begun = Instant::now();
+        let first = self.execute(&id, &known, progress).await?;
+        for _ in 1..times {
+            let again = self.execute(&id, &known, progress).await?;
+            let same = match (&first, &again) {
+                (Execution::Built(one), Execution::Built(other)) => one == other,
+                (Execution::Failed(.., one), Execution::Failed(.., other)) => one == other,
+                (Execution::Built(_), Execution::Failed(..))
+                | (Execution::Failed(..), Execution::Built(_)) => false,
+            };
+            if !same {
+                self.say_failed(&id, 0, Ending::Unstable)?;
+                return Err(RebuildError::Unstable);
+            }
+        }
+        let took = begun.elapsed() / times.max(1);
+        let concluded = self.conclude(&id, known, first, took);
+        if matches!(concluded, Err(RebuildError::Unstable)) {
+            self.say_failed(&id, 0, Ending::Unstable)?;
+        }
+        concluded
+    }
+
+    /// Executes an action once.
+    async fn execute(
+        &self,
+        id: &ActionId,
+        known: &KnownAction,
+        progress: &(dyn Fn(build::Progress<'_>) + Send + Sync),
+    ) -> Result<Execution, RebuildError> {
+        let build = match &known.action {
+            Action::Fetch(fetch) => return Ok(Execution::Built(self.have(id, fetch).await?)),
+            Action::Build(build) => build,
+        };
+        self.download_inputs(known).await?;
+        let options = build::Options { limits: self.limits, keep_failed: None };
+        match self.builder.build(build, &options, progress).await {
+            Ok(built) => {
+                Ok(Execution::Built(Executed { outputs: built.outputs, transcript: built.transcript }))
+            }
+            Err(BuildError::Failed { failure, tail, kept }) => match failure.ending() {
+                Some(ending) => Ok(Execution::Failed(failure, ending)),
+                None => Err(BuildError::Failed { failure, tail, kept }.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Records and signs what an execution came to.
+    fn conclude(
+        &self,
+        id: &ActionId,
+        known: KnownAction,
+        execution: Execution,
+        took: Duration,
+    ) -> Result<Rebuilt, RebuildError> {
+        let executed = match execution {
+            Execution::Built(executed) => executed,
+            Execution::Failed(failure, (step, ending)) => {
+                let said = self.say_failed(id, step, ending)?;
+                return Ok(Rebuilt::Failed { failure, said });
             }
         };
         let name = known.name.unwrap_or_else(Name::unknown);
-        let recorded = realise::record(self.store(), &known.action, None, &name, &executed, begun.elapsed())?;
-        let realisation = recorded.ok_or(RebuildError::Unstable)?;
+        let recorded = realise::record(self.store(), &known.action, None, &name, &executed, took);
+        let realisation = match recorded {
+            Ok(recorded) => recorded.ok_or(RebuildError::Unstable)?,
+            Err(RealiseError::Transcript) => return Err(RebuildError::Unstable),
+            Err(error) => return Err(error.into()),
+        };
         let attested = attest::attest(self.store(), &self.key, &realisation)?;
         Ok(Rebuilt::Built { realisation, attested })
     }

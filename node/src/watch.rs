@@ -14,13 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{
-    glob::{Glob, GlobError},
-    id::ActionId,
-    key::AttesterKey,
-    name::Name,
-    statement::Body,
-};
+use protocol::{glob::Glob, id::ActionId, key::AttesterKey, name::Name, statement::Body};
 use serde::Deserialize;
 use store::LookupError;
 use tokio::{
@@ -55,7 +49,7 @@ pub struct Config {
     /// Names and groups of the roster whose attestations are looked at; all if there are none.
     pub attesters: Vec<Name>,
     /// Patterns of package names; all packages if there are none.
-    pub packages: Vec<Package>,
+    pub packages: Vec<Glob>,
     /// Whose wishes are listened to.
     pub wishes: Wishes,
     /// Votes with which an action needs no more.
@@ -83,27 +77,6 @@ impl Default for Config {
             hours: None,
             seconds_per_day: None,
         }
-    }
-}
-
-/// A pattern of package names.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Package(Glob);
-
-impl TryFrom<String> for Package {
-    type Error = GlobError;
-
-    fn try_from(text: String) -> Result<Self, GlobError> {
-        Glob::new(text).map(Self)
-    }
-}
-
-impl FromStr for Package {
-    type Err = GlobError;
-
-    fn from_str(text: &str) -> Result<Self, GlobError> {
-        Glob::new(text).map(Self)
     }
 }
 
@@ -446,7 +419,7 @@ async fn execute(
         Err(error) => return (Duration::ZERO, Err(error)),
     };
     let name = found.name();
-    let watched = |package: &Package| package.0.matches(name.as_str().as_bytes());
+    let watched = |package: &Glob| package.matches(name.as_str().as_bytes());
     if !config.packages.is_empty() && !config.packages.iter().any(watched) {
         observe(Event::PassedOver { action, name: &name });
         return (Duration::ZERO, Ok(None));

@@ -16,6 +16,7 @@
 //! * [`coalition`]: who could make this machine accept what is wrong.
 //! * [`peer`]: what a node asks others, tells them, and passes on.
 //! * [`rebuild`]: what a rebuilder executes next.
+//! * [`audit`]: who disagrees about an action, and how grave that is.
 //! * [`agreement`]: whether executions of one action agree, and if not, which sides there are.
 //!
 //! Pure on purpose: no I/O, no async, no clock, no randomness. Everything here compiles for
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agreement;
+pub mod audit;
 pub mod coalition;
 pub mod date;
 pub mod ledger;

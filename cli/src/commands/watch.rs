@@ -7,9 +7,9 @@ use node::{
     build::Limits,
     control::Node,
     rebuild::{Comparison, RebuildError, Rebuilder, Rebuilt},
-    watch::{self, Config, Event, Hours, Package, Wishes},
+    watch::{self, Config, Event, Hours, Wishes},
 };
-use protocol::{id::ActionId, name::Name};
+use protocol::{glob::Glob, id::ActionId, name::Name};
 use serde_json::{Value, json};
 use store::Store;
 
@@ -35,7 +35,7 @@ pub(crate) struct Watch {
 
     /// Rebuild packages with such names alone, as in `lua*`; may be given several times
     #[arg(long, value_name = "PATTERN")]
-    package: Vec<Package>,
+    package: Vec<Glob>,
 
     /// Whose wishes to listen to
     #[arg(long, value_name = "WHOSE")]
@@ -177,7 +177,7 @@ pub(super) fn rebuild(context: &Context, actions: &[ActionId], offline: bool) ->
     Ok(code)
 }
 
-fn of_rebuild(action: &ActionId, error: &RebuildError) -> CliError {
+pub(super) fn of_rebuild(action: &ActionId, error: &RebuildError) -> CliError {
     use node::build::BuildError;
     let (code, hint) = match error {
         RebuildError::Unknown { .. } | RebuildError::NoFile { .. } | RebuildError::Length { .. } => (

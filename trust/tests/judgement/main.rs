@@ -11,6 +11,7 @@
 mod chains;
 mod coalitions;
 mod counting;
+mod disputes;
 mod manual;
 mod oracle;
 mod policies;
