@@ -6,12 +6,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::{
+    id::ActionId,
     key::{AttesterKey, SigningKey},
     name::Name,
     statement::{Attestation, Body, Platform, Signed},
 };
 use store::{LookupError, Realisation, SayError, Store};
-use trust::standing::Standings;
+use trust::standing::{Against, Standing, Standings};
 
 /// The engine, as attestations name it.
 pub const ENGINE: &str = "wasmtime-48.0.8";
@@ -92,6 +93,54 @@ pub fn owed(store: &Store, key: &AttesterKey) -> Result<Vec<Realisation>, Lookup
         }
     }
     Ok(owed)
+}
+
+/// What this machine executed and its owner withdrew: a mistake, as of an engine that was mended
+/// since. It is as if it had not been executed, and may be executed again.
+#[derive(Debug, Clone, Default)]
+pub struct Withdrawn(Option<(AttesterKey, Standing)>);
+
+impl Withdrawn {
+    /// What `key`, this machine's, withdrew.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`].
+    pub fn by(store: &Store, key: Option<&AttesterKey>) -> Result<Self, LookupError> {
+        let Some(key) = key else { return Ok(Self(None)) };
+        let standings: Standings = store.bearing(key)?.iter().collect();
+        // Most machines never withdraw anything, and are not to look for it.
+        let standing = standings.of(key).filter(|standing| standing.has_retracted());
+        Ok(Self(standing.map(|standing| (*key, standing.clone()))))
+    }
+
+    /// Whether this is: it was said, and wherever it was said it was withdrawn.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`].
+    pub fn has(&self, store: &Store, built: &Realisation) -> Result<bool, LookupError> {
+        let Some((key, standing)) = &self.0 else { return Ok(false) };
+        let claims = store.claims(&built.action)?;
+        let said = claims.iter().map(Signed::statement).filter(|statement| {
+            statement.attester == *key
+                && matches!(&statement.body, Body::Built(said) if said.outputs == built.outputs)
+        });
+        let mut said = said.map(|statement| standing.against(statement.seq)).peekable();
+        Ok(said.peek().is_some() && said.all(|against| matches!(against, Some(Against::Retracted { .. }))))
+    }
+
+    /// What this machine executed of an action, if that stands.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`].
+    pub fn standing(&self, store: &Store, action: &ActionId) -> Result<Option<Realisation>, LookupError> {
+        match store.realisation(action)? {
+            Some(built) if !self.has(store, &built)? => Ok(Some(built)),
+            Some(_) | None => Ok(None),
+        }
+    }
 }
 
 /// What `key` said of the action before; `None` if nothing that counts.

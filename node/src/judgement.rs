@@ -25,7 +25,10 @@ use trust::{
     verdict::{Verdict, judge},
 };
 
-use crate::{attest, document};
+use crate::{
+    attest::{self, Withdrawn},
+    document,
+};
 
 /// Longest roster that is read, in bytes; [`Roster::parse`] has a limit of its own, which is lower.
 const ROSTER_BYTES: u64 = 64 << 20;
@@ -123,6 +126,7 @@ pub struct Judgement {
     standings: Standings,
     policy: Policy,
     own: Option<AttesterKey>,
+    withdrawn: Withdrawn,
 }
 
 impl Judgement {
@@ -151,7 +155,8 @@ impl Judgement {
             store.bearing(&attester)?.iter().for_each(|evidence| standings.apply(evidence));
         }
         let voters = Voters::new(&roster, own, &standings, now);
-        Ok(Self { store, roster, voters, standings, policy, own })
+        let withdrawn = Withdrawn::by(&store, own.as_ref())?;
+        Ok(Self { store, roster, voters, standings, policy, own, withdrawn })
     }
 
     /// Who counts.
@@ -180,7 +185,7 @@ impl Judgement {
     ///
     /// [`LookupError`].
     pub fn claims(&self, action: &ActionId, outputs: Option<&BTreeSet<Name>>) -> Result<Claims, LookupError> {
-        let mut knowledge = Knowledge(&self.store);
+        let mut knowledge = Knowledge(&self.store, &self.withdrawn);
         let (records, own) = (knowledge.records(action)?, knowledge.execution(action)?);
         Ok(self.voters.claims(action, outputs, &records, own.as_ref()))
     }
@@ -200,7 +205,7 @@ impl Judgement {
     ///
     /// [`LookupError`].
     pub fn dispute(&self, action: &ActionId) -> Result<Dispute, LookupError> {
-        let own = Knowledge(&self.store).execution(action)?;
+        let own = Knowledge(&self.store, &self.withdrawn).execution(action)?;
         Ok(audit::examine(&self.store.claims(action)?, &self.voters, &self.standings, own.as_ref()))
     }
 
@@ -214,12 +219,12 @@ impl Judgement {
         derivations: &BTreeMap<DerivationId, Derivation>,
         roots: &BTreeSet<DerivationId>,
     ) -> Result<Resolution, ResolveError<LookupError>> {
-        resolve(derivations, roots, &mut Knowledge(&self.store), &self.voters, &self.policy)
+        resolve(derivations, roots, &mut Knowledge(&self.store, &self.withdrawn), &self.voters, &self.policy)
     }
 }
 
 /// What the store knows, as [`trust::resolve`] asks for it.
-struct Knowledge<'s>(&'s Store);
+struct Knowledge<'s>(&'s Store, &'s Withdrawn);
 
 impl Known for Knowledge<'_> {
     type Error = LookupError;
@@ -229,7 +234,7 @@ impl Known for Knowledge<'_> {
     }
 
     fn execution(&mut self, action: &ActionId) -> Result<Option<Execution>, LookupError> {
-        Ok(self.0.realisation(action)?.map(|built| execution(&built)))
+        Ok(self.1.standing(self.0, action)?.map(|built| execution(&built)))
     }
 
     fn has(&mut self, nar: &NarHash) -> Result<bool, LookupError> {

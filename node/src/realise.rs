@@ -23,7 +23,7 @@ use protocol::{
     action::Action,
     derivation::{Derivation, Fetch, Kind},
     id::{ActionId, DerivationId, NarHash},
-    key::SigningKey,
+    key::{AttesterKey, SigningKey},
     name::Name,
     nar,
     output::{Output, Outputs},
@@ -33,7 +33,7 @@ use store::{Fact, LookupError, Realisation, Store};
 use tokio::task::JoinSet;
 
 use crate::{
-    attest::{self, AttestError, Attested},
+    attest::{self, AttestError, Attested, Withdrawn},
     build::{self, BuildError, Builder, Limits},
     fetch::{self, FetchError},
     schedule::{Counts, Known, Schedule, ScheduleError, Task},
@@ -112,6 +112,9 @@ pub enum RealiseError {
     /// It was executed before with the same outputs, but the guest did something else on the way.
     #[error("two executions gave the same outputs in different ways: what the guest called differs")]
     Transcript,
+    /// What is on record cannot be read.
+    #[error("cannot read what is on record")]
+    Lookup(#[source] LookupError),
     /// That it was built cannot be recorded.
     #[error("cannot record the result")]
     Record(#[source] store::RecordError),
@@ -179,6 +182,7 @@ pub type State = (Option<ActionId>, Option<Outputs>);
 /// What the store knows, and what enough others agree on, as a schedule asks.
 struct Knowledge<'s> {
     store: &'s Store,
+    withdrawn: Withdrawn,
     substitutes: Option<&'s Substitutes>,
 }
 
@@ -187,7 +191,7 @@ impl Known for Knowledge<'_> {
 
     fn outputs(&self, action: &Action, package: &Name) -> Result<Option<Outputs>, LookupError> {
         let id = action.id();
-        let accepted = match (self.store.realisation(&id)?, self.substitutes) {
+        let accepted = match (self.withdrawn.standing(self.store, &id)?, self.substitutes) {
             (Some(here), _) => return Ok(Some(here.outputs)),
             (None, Some(substitutes)) => substitutes.accepted(&id, package)?,
             (None, None) => None,
@@ -231,7 +235,7 @@ impl Realiser {
         roots: &BTreeSet<DerivationId>,
     ) -> Result<BTreeMap<DerivationId, State>, ScheduleError<LookupError>> {
         let mut schedule = Schedule::new(derivations, roots, false, self.substitutes())?;
-        schedule.begin(&self.knowledge())?;
+        schedule.begin(&self.knowledge().map_err(ScheduleError::Known)?)?;
         let state = |id| match schedule.state(id) {
             Some((action, outputs)) => (action.map(Action::id), outputs.cloned()),
             None => (None, None),
@@ -249,7 +253,7 @@ impl Realiser {
         derivations: &BTreeMap<DerivationId, Derivation>,
         roots: &BTreeSet<DerivationId>,
     ) -> Result<Realised, ScheduleError<LookupError>> {
-        let known = self.knowledge();
+        let known = self.knowledge().map_err(ScheduleError::Known)?;
         let mut schedule = Schedule::new(derivations, roots, self.how.again, self.substitutes())?;
         schedule.begin(&known)?;
         let mut running = JoinSet::new();
@@ -295,8 +299,11 @@ impl Realiser {
         Ok(realised)
     }
 
-    fn knowledge(&self) -> Knowledge<'_> {
-        Knowledge { store: self.builder.store(), substitutes: self.how.substitutes.as_deref() }
+    fn knowledge(&self) -> Result<Knowledge<'_>, LookupError> {
+        let store: &Store = self.builder.store();
+        let own = self.how.attester.as_ref().map(AttesterKey::of);
+        let withdrawn = Withdrawn::by(store, own.as_ref())?;
+        Ok(Knowledge { store, withdrawn, substitutes: self.how.substitutes.as_deref() })
     }
 
     /// Whether what is not here is to be had from others.
@@ -343,6 +350,7 @@ impl Realiser {
             let result = executed.and_then(|executed| {
                 let recorded = record(
                     builder.store(),
+                    how.attester.as_ref().map(AttesterKey::of).as_ref(),
                     &task.action,
                     Some(task.derivation),
                     derivation.name(),
@@ -450,9 +458,11 @@ fn obtain(
     fetched(store, Outputs::from([(Name::out(), Output { nar: admitted.hash, size: admitted.size })]))
 }
 
-/// Records what was executed, unless other outputs are on record: then there is nothing to record.
+/// Records what was executed, unless other outputs are on record that were not withdrawn by `own`:
+/// then there is nothing to record.
 pub(crate) fn record(
     store: &Store,
+    own: Option<&AttesterKey>,
     action: &Action,
     derivation: Option<DerivationId>,
     name: &Name,
@@ -460,7 +470,8 @@ pub(crate) fn record(
     took: Duration,
 ) -> Result<Option<Realisation>, RealiseError> {
     let id = action.id();
-    let known = store.realisation(&id).ok().flatten();
+    let withdrawn = Withdrawn::by(store, own).map_err(RealiseError::Lookup)?;
+    let known = withdrawn.standing(store, &id).map_err(RealiseError::Lookup)?;
     if let Some(known) = known {
         if known.outputs != executed.outputs {
             return Ok(None);

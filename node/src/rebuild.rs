@@ -32,7 +32,7 @@ use trust::{
 };
 
 use crate::{
-    attest::{self, AttestError, Attested},
+    attest::{self, AttestError, Attested, Withdrawn},
     build::{self, BuildError, Builder, Failure, Limits},
     control::{ControlError, Node},
     judgement::Judgement,
@@ -264,7 +264,9 @@ impl Rebuilder {
         progress: &(dyn Fn(build::Progress<'_>) + Send + Sync),
     ) -> Result<Rebuilt, RebuildError> {
         let Found { id, known } = found;
-        if let Some(realisation) = self.store().realisation(&id)?.filter(|known| known.transcript.is_some()) {
+        let withdrawn = Withdrawn::by(self.store(), Some(&self.attester()))?;
+        let on_record = withdrawn.standing(self.store(), &id)?;
+        if let Some(realisation) = on_record.filter(|known| known.transcript.is_some()) {
             let attested = attest::attest(self.store(), &self.key, &realisation)?;
             return Ok(Rebuilt::Built { realisation, attested });
         }
@@ -350,7 +352,15 @@ impl Rebuilder {
             }
         };
         let name = known.name.unwrap_or_else(Name::unknown);
-        let recorded = realise::record(self.store(), &known.action, None, &name, &executed, took);
+        let recorded = realise::record(
+            self.store(),
+            Some(&self.attester()),
+            &known.action,
+            None,
+            &name,
+            &executed,
+            took,
+        );
         let realisation = match recorded {
             Ok(recorded) => recorded.ok_or(RebuildError::Unstable)?,
             Err(RealiseError::Transcript) => return Err(RebuildError::Unstable),

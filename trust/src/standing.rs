@@ -102,6 +102,11 @@ impl Standing {
         })
     }
 
+    /// Whether the key withdrew anything.
+    pub fn has_retracted(&self) -> bool {
+        !self.retractions.is_empty()
+    }
+
     /// Why nothing of the key counts.
     pub fn against_all(&self) -> Option<Against> {
         if self.equivocated {
