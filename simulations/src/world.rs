@@ -252,8 +252,8 @@ impl<'w> World<'w> {
         world
     }
 
-    /// Lets everything happen, up to the event with the number `until`, if that is not behind the
-    /// last.
+    /// Lets everything happen, up to the event with the number `until`; if that is the last, it is
+    /// also looked at what came of it all.
     ///
     /// # Errors
     ///
@@ -265,7 +265,8 @@ impl<'w> World<'w> {
             self.report.events += 1;
             self.happens(due.event);
             self.judge_violation()?;
-            if until == Some(self.report.events) {
+            let next = self.events.peek().filter(|Reverse(due)| due.at < end);
+            if until == Some(self.report.events) && next.is_some() {
                 return Ok(self.report);
             }
         }
