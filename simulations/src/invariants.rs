@@ -261,12 +261,13 @@ pub(crate) fn relayed(node: usize, rumour: &Rumour, notary: &mut Notary) -> Resu
 
 /// Whether a peer's memory is within its bounds.
 pub(crate) fn bounds(node: usize, status: &Status, followed: usize) -> Result<(), Violation> {
-    let feeds = (followed + limits::STRANGERS) as u64;
-    // What is being verified when the bound is reached still comes in.
-    let coming = ((limits::TASKS + limits::PULLS) * protocol::limits::ITEMS) as u64;
+    let feeds = followed + limits::STRANGERS;
+    // What is being verified when a bound is reached still comes in: gossip, and answers.
+    let told = limits::TASKS * limits::OUTBOX_BATCH;
+    let (more_feeds, more) = (told + limits::PULLS, told + limits::PULLS * protocol::limits::ITEMS);
     for (what, count, limit) in [
-        ("statements of strangers", status.strangers, limits::STRANGERS_STATEMENTS + coming),
-        ("feeds", status.feeds as u64, feeds + coming),
+        ("statements of strangers", status.strangers, limits::STRANGERS_STATEMENTS + more as u64),
+        ("feeds", status.feeds as u64, (feeds + more_feeds) as u64),
         ("items in the outbox", status.outbox as u64, limits::OUTBOX as u64),
         ("wanted archives", status.wanted as u64, limits::WANTS as u64),
     ] {

@@ -3,7 +3,11 @@
 //! Read strictly: an unknown key is an error, and so is a number that means nothing. All numbers are
 //! whole, times in seconds unless a name says otherwise, shares in thousandths.
 
+use std::collections::BTreeSet;
+
+use protocol::name::Name;
 use serde::Deserialize;
+use trust::limits;
 
 /// A scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -168,7 +172,7 @@ pub struct Hostiles {
     /// What they do.
     #[serde(rename = "as")]
     pub kind: HostileKind,
-    /// Keys of strangers that each has.
+    /// Keys of strangers that each has, of sybils alone.
     #[serde(default)]
     pub keys: usize,
 }
@@ -309,6 +313,29 @@ pub enum Nonsense {
         /// Builders.
         builders: usize,
     },
+    /// More builders than a roster has room for.
+    #[error("{builders} builders, but a roster has at most {limit}", limit = limits::ATTESTERS)]
+    Roster {
+        /// Builders.
+        builders: usize,
+    },
+    /// Operators must differ, and there are too few.
+    #[error("{at_least} operators are wanted, of {operators}")]
+    Operators {
+        /// Wanted.
+        at_least: usize,
+        /// Operators.
+        operators: usize,
+    },
+    /// An operator or an architecture is no name (SPEC §5.1).
+    #[error("an operator or an architecture is no name, of the builders in place {place}")]
+    Name {
+        /// Which builders, from 1.
+        place: usize,
+    },
+    /// Only sybils have keys, and they have.
+    #[error("`keys` are for hostile nodes `as = \"sybil\"`, and for no others")]
+    Keys,
     /// From more to less.
     #[error("from {from} to {to} is no range")]
     Range {
@@ -364,6 +391,12 @@ impl Scenario {
         self.nodes + self.hostile.iter().map(|hostiles| hostiles.count).sum::<usize>()
     }
 
+    /// The group that a hostile node is of, by the number of the node.
+    pub(crate) fn group_of(&self, node: usize) -> Option<&Hostiles> {
+        let each = self.hostile.iter().flat_map(|hostiles| std::iter::repeat_n(hostiles, hostiles.count));
+        each.into_iter().nth(node.checked_sub(self.nodes)?)
+    }
+
     fn check(&self) -> Result<(), Nonsense> {
         let (nodes, builders, rebuilders) = (self.nodes, self.builders(), self.rebuilders);
         if nodes < 3 || builders + rebuilders > nodes {
@@ -372,6 +405,26 @@ impl Scenario {
         let at_least = self.policy.at_least;
         if at_least == 0 || at_least > builders {
             return Err(Nonsense::Threshold { at_least, builders });
+        }
+        if builders > limits::ATTESTERS {
+            return Err(Nonsense::Roster { builders });
+        }
+        let is_name = |text: &String| Name::new(text.as_str()).is_ok();
+        let named =
+            |builders: &Builders| is_name(&builders.arch) && builders.operator.as_ref().is_none_or(is_name);
+        if let Some(place) = self.builder.iter().position(|builders| !named(builders)) {
+            return Err(Nonsense::Name { place: place + 1 });
+        }
+        let alone = self.builder.iter().filter(|builders| builders.operator.is_none());
+        let shared: BTreeSet<_> =
+            self.builder.iter().filter_map(|builders| builders.operator.as_ref()).collect();
+        let operators = shared.len() + alone.map(|builders| builders.count).sum::<usize>();
+        if self.policy.distinct.contains(&Attribute::Operator) && operators < at_least {
+            return Err(Nonsense::Operators { at_least, operators });
+        }
+        let sybil = |hostiles: &Hostiles| hostiles.kind == HostileKind::Sybil;
+        if self.hostile.iter().any(|hostiles| sybil(hostiles) != (hostiles.keys > 0)) {
+            return Err(Nonsense::Keys);
         }
         for share in [self.network.loss, self.network.drift] {
             if share >= 1000 {
@@ -443,6 +496,15 @@ mod tests {
             ("nodes = 4", "nodes = 4\nrebuilders = 2", "for each rebuilder (2)"),
             ("atLeast = 2", "atLeast = 4", "4 of 3 builders"),
             ("atLeast = 2", "atLeast = 0", "0 of 3 builders"),
+            ("as = 'honest'", "as = 'honest'\narch = 'not a name'", "place 1"),
+            ("count = 3", "count = 3\noperator = 'a/b'", "place 1"),
+            (
+                "[[builder]]",
+                "policy.distinct = ['operator']\n[[builder]]\noperator = 'acme'",
+                "2 operators are wanted, of 1",
+            ),
+            ("[[builder]]", "[[hostile]]\ncount = 1\nas = 'spam'\nkeys = 2\n[[builder]]", "`keys` are for"),
+            ("[[builder]]", "[[hostile]]\ncount = 1\nas = 'sybil'\n[[builder]]", "`keys` are for"),
             ("trouble = 10", "trouble = 0", "`trouble` is 0"),
             ("policy", "network.latency = [2, 1]\npolicy", "from 2 to 1"),
             ("policy", "network.loss = 1000\npolicy", "1000 of a thousand"),

@@ -260,13 +260,16 @@ impl<'w> World<'w> {
     /// [`Failure`]: the first thing that must not be.
     pub fn run(&mut self, until: Option<u64>) -> Result<Report, Failure> {
         let end = (self.scenario.trouble + self.scenario.calm) * 1000;
-        while let Some(Reverse(due)) = self.events.pop_if_before(end) {
+        let is_left =
+            |events: &BinaryHeap<Reverse<Due>>| events.peek().is_some_and(|Reverse(due)| due.at < end);
+        while is_left(&self.events)
+            && let Some(Reverse(due)) = self.events.pop()
+        {
             self.now = due.at;
             self.report.events += 1;
             self.happens(due.event);
             self.judge_violation()?;
-            let next = self.events.peek().filter(|Reverse(due)| due.at < end);
-            if until == Some(self.report.events) && next.is_some() {
+            if until == Some(self.report.events) && is_left(&self.events) {
                 return Ok(self.report);
             }
         }
@@ -498,33 +501,6 @@ impl<'w> World<'w> {
     }
 }
 
-/// The events of a world that come before a moment.
-trait PopIfBefore {
-    fn pop_if_before(&mut self, end: u64) -> Option<Reverse<Due>>;
-}
-
-impl PopIfBefore for BinaryHeap<Reverse<Due>> {
-    fn pop_if_before(&mut self, end: u64) -> Option<Reverse<Due>> {
-        self.peek().filter(|Reverse(due)| due.at < end)?;
-        self.pop()
-    }
-}
-
-/// An id, as short as people can tell it from others.
-fn short(id: &impl std::fmt::Display) -> String {
-    id.to_string().chars().take(10).collect()
-}
-
-/// Whether nodes of a kind, hostile or not, pass on gossip.
-fn relays(kind: Option<HostileKind>) -> bool {
-    match kind {
-        None | Some(HostileKind::Poison | HostileKind::Spam | HostileKind::Sybil | HostileKind::Replay) => {
-            true
-        }
-        Some(HostileKind::Withhold | HostileKind::FreeRide | HostileKind::Eclipse) => false,
-    }
-}
-
 impl World<'_> {
     /// Who wants to be connected to whom, and begins.
     fn know_each_other(&mut self) {
@@ -558,5 +534,20 @@ impl World<'_> {
                 self.after(wait, Event::Mischief { node: n });
             }
         }
+    }
+}
+
+/// An id, as short as people can tell it from others.
+fn short(id: &impl std::fmt::Display) -> String {
+    id.to_string().chars().take(10).collect()
+}
+
+/// Whether nodes of a kind, hostile or not, pass on gossip.
+fn relays(kind: Option<HostileKind>) -> bool {
+    match kind {
+        None | Some(HostileKind::Poison | HostileKind::Spam | HostileKind::Sybil | HostileKind::Replay) => {
+            true
+        }
+        Some(HostileKind::Withhold | HostileKind::FreeRide | HostileKind::Eclipse) => false,
     }
 }

@@ -31,6 +31,9 @@ const OFTEN: [u64; 2] = [300, 3_000];
 /// Questions that a spammer asks of one node at once.
 const QUESTIONS: u64 = 40;
 
+/// Statements that are said again at once.
+const OLD: usize = 8;
+
 /// How often, of a thousand, a poisoner lies. It tells the truth otherwise, to be asked again.
 const POISON: u64 = 400;
 
@@ -213,7 +216,7 @@ impl World<'_> {
     fn replay(&mut self, n: usize) {
         let builder = self.builders[self.seed.below(self.builders.len())].attester;
         let items = self.items(n, &builder);
-        let old: Vec<_> = items.into_iter().take(protocol::limits::ITEMS.min(8)).collect();
+        let old: Vec<_> = items.into_iter().take(OLD).collect();
         if old.is_empty() {
             return;
         }
@@ -224,8 +227,7 @@ impl World<'_> {
     }
 
     fn speak_with_many_keys(&mut self, n: usize) {
-        let strangers = self.scenario.hostile.iter().find(|hostiles| hostiles.kind == HostileKind::Sybil);
-        let count = strangers.map_or(0, |hostiles| hostiles.keys);
+        let count = self.scenario.group_of(n).map_or(0, |hostiles| hostiles.keys);
         let (mut items, mut heads) = (Vec::new(), Vec::new());
         for stranger in 0..count {
             let name = format!("stranger {stranger} of {n}");
