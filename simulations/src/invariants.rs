@@ -182,30 +182,30 @@ pub(crate) fn accepted(
     truth: Option<&Outputs>,
     fooled: bool,
 ) -> Result<(), Violation> {
-    let (node_number, action) = (number, *action);
+    let action = *action;
     let verdict = node.judge.verdict(&action);
     let sides = &verdict.reasoning.sides;
     for vote in sides.iter().flat_map(|side| &side.votes) {
         if let Some(attester) = vote.key.filter(|key| node.disk.equivocated(key)) {
-            return Err(Violation::Equivocator { node: node_number, action, attester });
+            return Err(Violation::Equivocator { node: number, action, attester });
         }
     }
     if sides.iter().filter(|side| side.met).count() > 1 {
-        return Err(Violation::Two { node: node_number, action });
+        return Err(Violation::Two { node: number, action });
     }
     let need = node.judge.rules().wants.at_least;
     let have = voters(node, &action, outputs);
     if have < need {
-        return Err(Violation::Quorum { node: node_number, action, have, need });
+        return Err(Violation::Quorum { node: number, action, have, need });
     }
     if let Some(before) = node.judge.accepted.get(&action)
         && before != outputs
         && voters(node, &action, before) >= need
     {
-        return Err(Violation::Two { node: node_number, action });
+        return Err(Violation::Two { node: number, action });
     }
     if !fooled && truth != Some(outputs) {
-        return Err(Violation::Wrong { node: node_number, action });
+        return Err(Violation::Wrong { node: number, action });
     }
     Ok(())
 }
@@ -286,7 +286,7 @@ pub(crate) fn at_the_end(nodes: &[Node], truth: &[Execution], expect: &Expect) -
     for node in &honest {
         converged(nodes, *first, *node)?;
         let known = &nodes[*node].judge.rules().named;
-        let known = known.keys().filter(|key| nodes[*node].knows_equivocation(key)).count();
+        let known = known.keys().filter(|key| nodes[*node].disk.equivocated(key)).count();
         if known != expect.equivocators {
             return Err(Violation::Proofs { node: *node, known, expected: expect.equivocators });
         }
@@ -320,7 +320,7 @@ fn connected(nodes: &[Node], first: usize, honest: &[usize]) -> Result<(), Viola
 fn converged(nodes: &[Node], other: usize, node: usize) -> Result<(), Violation> {
     for attester in nodes[node].peer.followed() {
         let (here, there) = (nodes[node].disk.head(attester), nodes[other].disk.head(attester));
-        let broken = [node, other].map(|n| nodes[n].knows_equivocation(attester));
+        let broken = [node, other].map(|n| nodes[n].disk.equivocated(attester));
         if here != there && broken != [true, true] {
             let (len, other_len) = (here.len, there.len);
             return Err(Violation::Differ { node, other, attester: *attester, len, other_len });

@@ -6,7 +6,6 @@ use std::{
 };
 
 use protocol::{
-    evidence::Evidence,
     id::{ActionId, NarHash},
     key::AttesterKey,
     message::Gossip,
@@ -88,7 +87,7 @@ pub(crate) struct Node {
     pub(crate) disk_busy: u64,
     pub(crate) line_busy: u64,
     pub(crate) slow: bool,
-    /// Since when it publishes nothing.
+    /// When it published last, by its own clock.
     pub(crate) published: Option<u64>,
     /// What it asked before, if it never asks again.
     pub(crate) asked: BTreeSet<(usize, Vec<u8>)>,
@@ -190,11 +189,6 @@ impl Node {
         }
         self.judge.forget();
         self.judge.learn(&known)
-    }
-
-    /// Whether it knows of a proof against a key.
-    pub(crate) fn knows_equivocation(&self, attester: &AttesterKey) -> bool {
-        self.disk.proofs(attester).iter().any(|proof| matches!(**proof, Evidence::Equivocation(_)))
     }
 }
 

@@ -268,7 +268,7 @@ impl<'w> World<'w> {
             self.now = due.at;
             self.report.events += 1;
             self.happens(due.event);
-            self.judge_violation()?;
+            self.stop_if_violated()?;
             if until == Some(self.report.events) && is_left(&self.events) {
                 return Ok(self.report);
             }
@@ -276,7 +276,7 @@ impl<'w> World<'w> {
         self.now = end;
         let at_the_end = invariants::at_the_end(&self.nodes, &self.right, &self.scenario.expect);
         self.hold(at_the_end);
-        self.judge_violation()?;
+        self.stop_if_violated()?;
         self.report.signatures = self.notary.checks;
         Ok(self.report)
     }
@@ -303,7 +303,7 @@ impl<'w> World<'w> {
         lines
     }
 
-    fn judge_violation(&mut self) -> Result<(), Failure> {
+    fn stop_if_violated(&mut self) -> Result<(), Failure> {
         match self.violation.take() {
             None => Ok(()),
             Some(violation) => Err(Failure { event: self.report.events, at: self.now, violation }),
