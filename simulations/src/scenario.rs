@@ -193,6 +193,9 @@ pub enum HostileKind {
     Replay,
     /// It takes, and has never time for anybody.
     FreeRide,
+    /// It promises more of every feed than there is, and then says nothing, not even that it has no
+    /// time.
+    Silent,
     /// As [`HostileKind::Withhold`], for the node that is cut off from all others
     /// ([`Fault::Eclipse`]).
     Eclipse,

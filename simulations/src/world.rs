@@ -548,6 +548,8 @@ fn relays(kind: Option<HostileKind>) -> bool {
         None | Some(HostileKind::Poison | HostileKind::Spam | HostileKind::Sybil | HostileKind::Replay) => {
             true
         }
-        Some(HostileKind::Withhold | HostileKind::FreeRide | HostileKind::Eclipse) => false,
+        Some(HostileKind::Withhold | HostileKind::FreeRide | HostileKind::Silent | HostileKind::Eclipse) => {
+            false
+        }
     }
 }

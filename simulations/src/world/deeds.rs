@@ -77,6 +77,9 @@ impl World<'_> {
     /// A question has arrived.
     pub(super) fn asked(&mut self, n: usize, from: usize, connection: u64, question: u64, request: Request) {
         let node = &mut self.nodes[n];
+        if node.hostile == Some(HostileKind::Silent) && !matches!(request, Request::Heads { .. }) {
+            return;
+        }
         node.next += 1;
         let ticket = node.next;
         node.tickets.insert(ticket, Ticket { from, connection, question });
