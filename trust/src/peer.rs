@@ -609,7 +609,8 @@ impl Peer {
         let late: Vec<u64> =
             self.questions.iter().filter(|(_, q)| q.until <= now).map(|(question, _)| *question).collect();
         for question in late {
-            let node = self.questions[&question].node;
+            // Whoever was refused for the one before is not asked anything any more.
+            let Some(node) = self.questions.get(&question).map(|question| question.node) else { continue };
             self.answered(question, None, now, effects);
             self.strike(node, Why::Silent, now, effects);
         }

@@ -207,6 +207,9 @@ impl Peer {
         if nars.iter().any(|nar| asked.binary_search(nar).is_err()) {
             return self.strike(node, Why::Nonsense, now, effects);
         }
+        if let Some(link) = self.links.get_mut(&node) {
+            link.busy = 0;
+        }
         for nar in nars {
             if let Some(want) = self.blobs.wants.get_mut(nar) {
                 want.from.entry(node).or_default();
@@ -214,11 +217,14 @@ impl Peer {
         }
     }
 
-    /// A node has no time to say what it has: it is asked again.
+    /// A node has no time to say what it has: it is asked again, but not for ever.
     pub(super) fn has_no_time(&mut self, node: NodeId, asked: Vec<NarHash>, now: Time) {
         let wanted = asked.into_iter().filter(|nar| self.blobs.wants.contains_key(nar));
         if let Some(link) = self.links.get_mut(&node) {
-            link.have.extend(wanted);
+            link.busy += 1;
+            if link.busy < PIECE_BUSY {
+                link.have.extend(wanted);
+            }
             link.rest = now.after(SLOW);
         }
     }

@@ -35,6 +35,8 @@ pub(super) struct Link {
     /// Archives that it is still to be asked about, and whether it was asked about others just now.
     pub(super) have: BTreeSet<NarHash>,
     pub(super) asked_have: bool,
+    /// How often it had no time to say what it has, one after the other.
+    pub(super) busy: u32,
     /// Pieces that it was asked for and that have not come.
     pub(super) pieces: usize,
     /// Bytes that it sends in a second; 0 if that is not known.
@@ -70,6 +72,7 @@ impl Links {
             asked: 0,
             have: wanted,
             asked_have: false,
+            busy: 0,
             pieces: 0,
             speed: 0,
             rest: now,

@@ -481,3 +481,24 @@ fn strangers_do_not_come_in_by_the_way() {
     let keeps = |e: &Effect| matches!(e, Effect::Keep { items, .. } if items.contains(&of_stranger));
     assert!(!effects.iter().any(keeps), "{effects:?}");
 }
+
+/// A node that falls silent is refused, also when it owes several answers at that moment.
+#[test]
+fn silence_about_many_things_at_once() {
+    let all: Vec<_> = (1..=8).map(|n| head(n, 1)).collect();
+    let mut peer = Peer::new(all.iter().map(|head| head.attester).collect(), [], BTreeSet::new());
+    let mut effects = peer.handle(Input::Connected { node: node(2) }, Time(0));
+    for round in 0..2 {
+        // It says what it has, and nothing of it: eight questions are late in the same moment.
+        let now = Time(round * limits::ROUND);
+        let question = asked(&effects)[0].1;
+        let pulls = peer.handle(answered(question, heads(all.clone())), now);
+        assert_eq!(pulled(&pulls).len(), limits::PULLS);
+        effects = peer.handle(Input::Tick, now.after(limits::PATIENCE));
+        if round == 0 {
+            assert_eq!(effects, [], "eight strikes are not twelve");
+            effects = peer.handle(Input::Tick, Time(limits::ROUND));
+        }
+    }
+    assert_eq!(effects, [Effect::Disconnect { node: node(2), why: Why::Silent }]);
+}

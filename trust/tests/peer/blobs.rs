@@ -308,6 +308,28 @@ fn the_busy_are_asked_again() {
     assert_eq!(questions(&peer.handle(Input::Tick, Time(rested))).len(), 1);
 }
 
+/// Who has never time is not waited for without end: it is looked elsewhere, or given up.
+#[test]
+fn the_busy_are_not_asked_for_ever() {
+    let mut peer = Peer::new(BTreeSet::new(), [], BTreeSet::new());
+    let mut effects = peer.handle(Input::Connected { node: node(2) }, Time(0));
+    effects.extend(peer.handle(want(1, 1), Time(0)));
+    let mut now = Time(0);
+    while now < Time(3_600_000) {
+        for effect in std::mem::take(&mut effects) {
+            let Effect::Ask { question, .. } = effect else {
+                return assert_eq!(effect, Effect::Search { nar: nar(1) });
+            };
+            effects.extend(peer.handle(Input::Answered { question, answer: Some(Answer::Busy) }, now));
+        }
+        if effects.is_empty() {
+            now = peer.wake().unwrap();
+            effects = peer.handle(Input::Tick, now);
+        }
+    }
+    panic!("for an hour a node that has never time keeps an archive from being looked for");
+}
+
 /// Whoever was found has so long to connect, and no longer.
 #[test]
 fn hope_ends() {

@@ -1,0 +1,190 @@
+//! What a node makes of what it keeps: the verdicts of `trust`, asked again when something changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use protocol::{id::ActionId, key::AttesterKey, name::Name, output::Outputs};
+use serde_json::json;
+use trust::{
+    ledger::{self, Record, Voters},
+    policy,
+    roster::{Attester, Roster},
+    standing::Standings,
+    verdict::{Outcome, Verdict, decide, judge},
+};
+
+use crate::{
+    builds::Execution,
+    notary::{Good, Sworn},
+    scenario::{Attribute, Dissent, Policy, Witness},
+    variant::Variant,
+};
+
+/// The moment at which everything is judged, in seconds since 1970: nothing here expires.
+pub(crate) const NOW: u64 = 1_800_000_000;
+
+/// Somebody in the roster.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub(crate) name: Name,
+    pub(crate) key: AttesterKey,
+    pub(crate) operator: Name,
+}
+
+/// What all nodes of a world judge by: one roster, one policy.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    policy: policy::Policy,
+    roster: Roster,
+    voters: Arc<Voters>,
+    package: Name,
+    pub(crate) wants: Policy,
+    pub(crate) named: BTreeMap<AttesterKey, Named>,
+    variant: Option<Variant>,
+}
+
+/// What one node has made of what it keeps.
+#[derive(Debug, Clone)]
+pub(crate) struct Judge {
+    rules: Arc<Rules>,
+    standings: Standings,
+    voters: Arc<Voters>,
+    records: BTreeMap<ActionId, Vec<Arc<Sworn>>>,
+    own: BTreeMap<ActionId, Arc<ledger::Execution>>,
+    /// What it accepts now.
+    pub(crate) accepted: BTreeMap<ActionId, Outputs>,
+}
+
+impl Rules {
+    pub(crate) fn new(wants: &Policy, named: Vec<Named>, variant: Option<Variant>) -> Arc<Self> {
+        let mut roster = Roster::default();
+        for who in &named {
+            let attester = Attester { operator: Some(who.operator.clone()), ..Attester::new(who.key) };
+            roster.add(who.name.clone(), attester).expect("names and keys differ");
+        }
+        let need = match variant {
+            Some(Variant::ThresholdOffByOne) => wants.at_least.saturating_sub(1).max(1),
+            _ => wants.at_least,
+        };
+        let distinct: Vec<_> = wants.distinct.iter().map(|attribute| attribute.word()).collect();
+        let names: Vec<_> = named.iter().map(|who| who.name.as_str()).collect();
+        let mut rule = json!({ "atLeast": need, "of": names });
+        if !distinct.is_empty() {
+            rule["distinct"] = json!(distinct);
+        }
+        let policy =
+            json!({ "rule": rule, "dissent": wants.dissent.word(), "witness": wants.witness.word() });
+        let policy = policy::Policy::compile(&policy, &roster, NOW).expect("a scenario's policy is one");
+        let voters = Arc::new(Voters::new(&roster, None, &Standings::default(), NOW));
+        let named = named.into_iter().map(|who| (who.key, who)).collect();
+        let package = Name::new("package").expect("a name");
+        Arc::new(Self { policy, roster, voters, package, wants: wants.clone(), named, variant })
+    }
+}
+
+impl Judge {
+    pub(crate) fn new(rules: &Arc<Rules>) -> Self {
+        Self {
+            rules: rules.clone(),
+            standings: Standings::default(),
+            voters: rules.voters.clone(),
+            records: BTreeMap::new(),
+            own: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// What this node got when it executed an action itself.
+    pub(crate) fn execution(&self, action: &ActionId) -> Option<&ledger::Execution> {
+        self.own.get(action).map(|own| &**own)
+    }
+
+    /// The node executed an action itself.
+    pub(crate) fn executed(&mut self, execution: &Execution, platform: protocol::statement::Platform) {
+        let (outputs, transcript) = (execution.outputs.clone(), Some(execution.transcript()));
+        let own = Arc::new(ledger::Execution { outputs, platform, transcript });
+        self.own.insert(execution.action, own);
+    }
+
+    /// All but what it executed itself: its node starts anew.
+    pub(crate) fn forget(&mut self) {
+        *self = Self { own: std::mem::take(&mut self.own), ..Self::new(&self.rules) };
+    }
+
+    /// Something new is kept: the actions about which another verdict is possible now.
+    pub(crate) fn learn(&mut self, news: &[Good]) -> BTreeSet<ActionId> {
+        let mut about = BTreeSet::new();
+        let mut fallen = false;
+        for good in news {
+            match good {
+                Good::Statement(sworn) => {
+                    let Some(Record { action, attester, .. }) = &sworn.record else { continue };
+                    if self.rules.named.contains_key(attester) {
+                        self.records.entry(*action).or_default().push(sworn.clone());
+                        about.insert(*action);
+                    }
+                }
+                Good::Proof(_) if self.rules.variant == Some(Variant::EquivocatorCounts) => {}
+                Good::Proof(proof) => {
+                    self.standings.apply(proof);
+                    fallen = true;
+                }
+            }
+        }
+        if fallen {
+            self.voters = Arc::new(Voters::new(&self.rules.roster, None, &self.standings, NOW));
+            about.extend(self.records.keys());
+        }
+        about
+    }
+
+    /// What is decided about an action.
+    pub(crate) fn decide(&self, action: &ActionId) -> Outcome {
+        decide(&self.claims(action), &self.rules.policy.for_package(&self.rules.package))
+    }
+
+    /// The same, with the reasons.
+    pub(crate) fn verdict(&self, action: &ActionId) -> Verdict {
+        judge(&self.claims(action), &self.rules.policy.for_package(&self.rules.package))
+    }
+
+    fn claims(&self, action: &ActionId) -> ledger::Claims {
+        let records =
+            self.records.get(action).into_iter().flatten().filter_map(|sworn| sworn.record.as_ref());
+        self.voters.claims(action, None, records, self.execution(action))
+    }
+}
+
+impl Attribute {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Arch => "arch",
+        }
+    }
+}
+
+impl Dissent {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Alarm => "alarm",
+        }
+    }
+}
+
+impl Witness {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Present => "present",
+            Self::Verified => "verified",
+        }
+    }
+}
