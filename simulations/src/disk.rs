@@ -127,6 +127,8 @@ impl Disk {
             Serve::Have { nars } => {
                 return Answer::Have(nars.into_iter().filter(|nar| self.nars.contains(nar)).collect());
             }
+            // Nobody rebuilds here, so nobody asks for actions.
+            Serve::Action { .. } => return Answer::Absent,
             Serve::Statements { attester, from } => {
                 let readable = self.feeds.get(&attester).and_then(|feed| feed.rotten);
                 let said = self.said(&attester).iter().take(readable.unwrap_or(usize::MAX));

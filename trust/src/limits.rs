@@ -66,6 +66,9 @@ pub const OUTBOX_DELAY: u64 = 50;
 /// else than the archive that was asked for has all twelve at once.
 pub const STRIKES: u32 = 12;
 
+/// How long it takes until one strike is forgotten.
+pub const STRIKE_LIFE: u64 = 600_000;
+
 /// How long a node is refused that broke the rules too often, and how many such
 /// nodes are remembered.
 pub const BANISHED: u64 = 600_000;

@@ -482,23 +482,32 @@ impl Peer {
         if free == 0 {
             return;
         }
-        // Those who are followed first.
-        let (mut wanted, strangers): (Vec<AttesterKey>, Vec<_>) =
+        // Those who are followed first; and of those who said to have something, first who has kept
+        // his word so far, or a few who did not could take all places for half a minute each time.
+        let (wanted, strangers): (BTreeSet<AttesterKey>, BTreeSet<_>) =
             self.lacking.difference(&busy).partition(|attester| self.follow.contains(attester));
-        wanted.extend(strangers);
-        for attester in wanted {
-            let len = self.len(&attester);
-            let has = |link: &Link| link.said.get(&attester).is_some_and(|said| said.len > len);
-            let from = self.links.iter().filter(|(_, link)| has(link));
-            let from = from.min_by_key(|(node, link)| (link.asked, link.strikes, **node));
-            let Some((node, _)) = from.filter(|_| self.wants(&attester)) else {
-                self.lacking.remove(&attester);
-                continue;
-            };
-            self.ask(*node, Request::Statements { attester, from: len }, now, effects);
-            free -= 1;
-            if free == 0 {
-                return;
+        for (all, trusted) in [(&wanted, true), (&wanted, false), (&strangers, true), (&strangers, false)] {
+            for attester in all {
+                if free == 0 {
+                    return;
+                }
+                if busy.contains(attester) || !self.lacking.contains(attester) {
+                    continue;
+                }
+                let len = self.len(attester);
+                let has = |link: &Link| link.said.get(attester).is_some_and(|said| said.len > len);
+                let from = self.links.iter().filter(|(_, link)| has(link));
+                let from = from.min_by_key(|(node, link)| (link.strikes, link.asked, **node));
+                let Some((node, link)) = from.filter(|_| self.wants(attester)) else {
+                    self.lacking.remove(attester);
+                    continue;
+                };
+                if trusted && link.strikes > 0 {
+                    continue;
+                }
+                self.ask(*node, Request::Statements { attester: *attester, from: len }, now, effects);
+                busy.insert(*attester);
+                free -= 1;
             }
         }
     }

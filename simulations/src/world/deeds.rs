@@ -48,6 +48,8 @@ impl World<'_> {
             }
             Effect::Keep { task, items } => self.write(n, Write::Keep { task, items }),
             Effect::Publish { gossip } => self.publish(n, gossip),
+            // Nobody rebuilds here, so nothing is wished or looked for.
+            Effect::Proclaim { .. } | Effect::Sought { .. } => {}
             Effect::Relay { message, relay } => self.relay(n, message, relay),
             Effect::Fetch { task, node, nar, .. } => self.fetch(n, node::place(&node), task, nar),
             Effect::Cancel { task } => _ = self.nodes[n].fetching.remove(&task),
@@ -278,6 +280,7 @@ fn request_words(request: &Request) -> String {
         Request::Statements { attester, from } => format!("statements of {} from {from}", short(attester)),
         Request::Proofs { attester } => format!("proofs against {}", short(attester)),
         Request::Have { nars } => format!("which of {} archives", nars.len()),
+        Request::Action { action } => format!("what {} is", short(action)),
     }
 }
 
@@ -286,6 +289,8 @@ pub(super) fn answer_words(answer: &Answer) -> String {
         Answer::Heads { heads, .. } => format!("{} heads", heads.len()),
         Answer::Items(items) => format!("{} items", items.len()),
         Answer::Have(nars) => format!("{} archives", nars.len()),
+        Answer::Action(_) => "an action".into(),
+        Answer::Absent => "nothing".into(),
         Answer::Busy => "busy".into(),
     }
 }

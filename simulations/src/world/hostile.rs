@@ -84,7 +84,8 @@ impl World<'_> {
             Request::Heads { .. }
             | Request::Statements { .. }
             | Request::Proofs { .. }
-            | Request::Have { .. } => None,
+            | Request::Have { .. }
+            | Request::Action { .. } => None,
         }
     }
 
@@ -118,6 +119,7 @@ impl World<'_> {
                 Answer::Items(same.into_iter().collect())
             }
             Request::Have { nars } => Answer::Have(nars.clone()),
+            Request::Action { .. } => Answer::Absent,
         }
     }
 
@@ -272,6 +274,7 @@ fn nothing(request: &Request) -> Answer {
         Request::Heads { .. } => Answer::Heads { heads: Vec::new(), more: false },
         Request::Statements { .. } | Request::Proofs { .. } => Answer::Items(Vec::new()),
         Request::Have { .. } => Answer::Have(Vec::new()),
+        Request::Action { .. } => Answer::Absent,
     }
 }
 

@@ -9,7 +9,7 @@ use protocol::{
 };
 
 use super::{NodeId, Time, Why};
-use crate::limits::{BANISHED, BANISHED_NODES, GOSSIP, REQUESTS, SAID, STRIKES, WISHES};
+use crate::limits::{BANISHED, BANISHED_NODES, GOSSIP, REQUESTS, SAID, STRIKE_LIFE, STRIKES, WISHES};
 
 /// All connected nodes.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +44,8 @@ pub(super) struct Link {
     /// It is not asked for pieces before then.
     pub(super) rest: Time,
     pub(super) strikes: u32,
+    /// When it had the last one.
+    struck: Time,
     pub(super) requests: Bucket,
     pub(super) gossip: Bucket,
     pub(super) wishes: Bucket,
@@ -77,6 +79,7 @@ impl Links {
             speed: 0,
             rest: now,
             strikes: 0,
+            struck: now,
             requests: Bucket::new(REQUESTS),
             gossip: Bucket::new(GOSSIP),
             wishes: Bucket::new(WISHES),
@@ -91,6 +94,10 @@ impl Links {
     /// Counts something against a node; whether it is to go.
     pub(super) fn strike(&mut self, node: NodeId, why: Why, now: Time) -> bool {
         let Some(link) = self.links.get_mut(&node) else { return false };
+        // What was long ago is forgotten, or every line would break that lasts long enough.
+        let forgotten = now.0.saturating_sub(link.struck.0) / STRIKE_LIFE;
+        link.strikes = link.strikes.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX));
+        link.struck = now;
         link.strikes += match why {
             Why::Wrong => STRIKES,
             Why::Forged | Why::Nonsense => 4,
