@@ -15,6 +15,7 @@ use protocol::{
     output::Output,
     statement::{Attestation, Body, Platform, Signed, Statement},
 };
+use tests::manual::{blocks, commands};
 
 /// A directory with the project, and one for each person in it.
 struct Place {
@@ -122,51 +123,15 @@ impl Place {
     }
 }
 
-/// Whether lines are as expected: `…` is anything, and a line of it any lines.
-fn fits(expected: &[&str], found: &[&str]) -> bool {
-    match (expected, found) {
-        ([], []) => true,
-        (["…", rest @ ..], _) => (0..=found.len()).any(|n| fits(rest, &found[n..])),
-        ([first, rest @ ..], [line, lines @ ..]) => fits_line(first, line) && fits(rest, lines),
-        _ => false,
-    }
-}
-
-fn fits_line(expected: &str, found: &str) -> bool {
-    let mut pieces = expected.split('…');
-    let Some(mut left) = found.strip_prefix(pieces.next().unwrap_or_default()) else { return false };
-    let rest: Vec<_> = pieces.collect();
-    let Some((last, middle)) = rest.split_last() else { return left.is_empty() };
-    for piece in middle {
-        match left.find(piece) {
-            Some(at) => left = &left[at + piece.len()..],
-            None => return false,
-        }
-    }
-    left.ends_with(last)
-}
-
-/// The blocks of one kind in a manual.
-fn blocks<'m>(manual: &'m str, kind: &str) -> Vec<&'m str> {
-    let open = format!("```{kind}\n");
-    manual.split(&open).skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect()
-}
-
 #[test]
 fn the_manual_is_what_happens() {
     let manual = fs::read_to_string(repository().join("docs/trust.md")).unwrap();
     let place = Place::new(blocks(&manual, "jsonnet")[0]);
-    let lines: Vec<_> = blocks(&manual, "console").into_iter().flat_map(str::lines).collect();
-    let prompt = |line: &str| ["alice$ ", "bob$ ", "carol$ ", "dave$ "].iter().any(|p| line.starts_with(p));
-    let mut at = 0;
-    let mut commands = 0;
-    while at < lines.len() {
-        let (who, command) = lines[at].split_once("$ ").unwrap();
-        let end = (at + 1..lines.len()).find(|n| prompt(lines[*n])).unwrap_or(lines.len());
-        let mut expected = lines[at + 1..end].to_vec();
-        at = end;
-        commands += 1;
-        if let Some(forged) = command.strip_prefix("forge ") {
+    let commands = commands(&manual, &["alice", "bob", "carol", "dave"]);
+    assert!(commands.len() > 30, "only {} commands were found", commands.len());
+    for command in commands {
+        let (who, line) = (command.who, command.line);
+        if let Some(forged) = line.strip_prefix("forge ") {
             let words: Vec<_> = forged.split(' ').collect();
             let shown: serde_json::Value =
                 serde_json::from_str(&place.shell("carol", &format!("assize why {} --json", words[0])).out)
@@ -175,22 +140,10 @@ fn the_manual_is_what_happens() {
             place.forge(who, action, words[1], words.contains(&"--again"));
             continue;
         }
-        let code = expected.last().and_then(|line| line.strip_prefix("[exit code ")?.strip_suffix(']'));
-        let code = code.map_or(0, |code| code.parse().unwrap());
-        if code != 0 {
-            expected.pop();
-        }
-        let done = place.shell(who, command);
-        let found: Vec<_> = done.out.lines().collect();
-        assert_eq!(done.code, code, "{who}$ {command}\n{}{}", done.out, done.err);
-        assert!(
-            fits(&expected, &found),
-            "{who}$ {command}\n{}\nbut the manual has\n{}",
-            done.out,
-            expected.join("\n")
-        );
+        let done = place.shell(who, line);
+        let told = format!("{}{}", done.out, done.err);
+        assert!(command.fits(done.code, &done.out), "{command:#?}\n{}\n{told}", done.code);
     }
-    assert!(commands > 30, "only {commands} commands were found");
 }
 
 const PROJECT: &str = "

@@ -1,6 +1,6 @@
 //! The vectors of SPEC.md: files under `vectors/<section>/`, each with what a reader says of it.
 //!
-//! `<name>.nar`, `.drv`, `.act`, `.stm`, `.evidence`, `.request`, `.answer`, `.gossip`, `.range`, `.offer`, `.body` or `.ticket` has the bytes,
+//! `<name>.nar`, `.drv`, `.act`, `.stm`, `.evidence`, `.request`, `.answer`, `.gossip`, `.range`, `.offer`, `.body`, `.ticket` or `.wish` has the bytes,
 //! `<name>.expect` is `ok`, or the reader's error. `<name>.of` is what a body was asked for by.
 //! With `ASSIZE_BLESS=1` missing `.expect` files are written, to be read and committed.
 
@@ -15,6 +15,7 @@ use protocol::{
     nar::Index,
     statement::Unverified,
     ticket::Ticket,
+    wish::UnverifiedWish,
 };
 use tests::{chain, vectors};
 
@@ -50,6 +51,10 @@ fn verdict(path: &Path) -> Option<String> {
             let request = RangeRequest::from_bytes(&fs::read(path.with_extension("of")).unwrap()).unwrap();
             let piece = node::net::blob::read(&request, Body { zstd: false, bytes });
             piece.map(drop).ok_or_else(|| "not the piece that was asked for".into())
+        }
+        "wish" => {
+            let read = UnverifiedWish::from_bytes(&bytes).map_err(|e| chain(&e));
+            read.and_then(|w| w.verify().map_err(|e| chain(&e))).map(|w| assert_eq!(w.to_bytes(), bytes))
         }
         "ticket" => {
             let text = String::from_utf8(bytes).unwrap();

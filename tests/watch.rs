@@ -1,8 +1,6 @@
 //! Rebuilders: real nodes on the loopback interface, and people who lie to them.
 
-use std::path::Path;
-
-use node::{attest, key::Keys};
+use node::attest;
 use protocol::{
     action::{Action, BuildAction, FetchAction},
     derivation::{Recipe, Step},
@@ -11,7 +9,6 @@ use protocol::{
     nar,
     output::{Output, Outputs},
     sri::{Algorithm, Sri},
-    statement::{Attestation, Body},
     witness::Witness,
 };
 use store::{Fact, Store};
@@ -114,21 +111,20 @@ fn module(body: &str) -> String {
     )
 }
 
-/// Says of an action, by the key of the store in `home`, that it gave an archive that nobody made.
-fn lie(home: &Path, action: impl FnOnce(&Store) -> Action, witness: Option<Witness>) -> ActionId {
-    let store = Store::open(home, |_| true).expect("the store");
-    let action = action(&store);
-    store.record(&Fact::Action(action.clone())).expect("recorded");
-    let (nar, size) = (NarHash::of(b"a lie"), 1000);
-    say(&store, action.id(), [(Name::out(), Output { nar, size })].into(), witness);
+/// Somebody says of an action that it gave an archive that nobody made.
+fn lie(liar: &Machine, action: impl FnOnce(&Store) -> Action) -> ActionId {
+    let action = {
+        let store = liar.store();
+        let action = action(&store);
+        store.record(&Fact::Action(action.clone())).expect("recorded");
+        action
+    };
+    liar.says(action.id(), out(NarHash::of(b"a lie"), 1000), None);
     action.id()
 }
 
-fn say(store: &Store, action: ActionId, outputs: Outputs, witness: Option<Witness>) {
-    let key = Keys::new(store.home()).load().expect("the key").expect("a key");
-    let platform = attest::platform();
-    let built = Attestation { action, outputs, witness, platform };
-    store.say(&key, attest::now(), [Body::Built(built)]).expect("said");
+fn out(nar: NarHash, size: u64) -> Outputs {
+    [(Name::out(), Output { nar, size })].into()
 }
 
 /// Whoever made something up is found out, and so is whoever copied it; what fails is said to fail,
@@ -140,22 +136,16 @@ fn liars_are_found_out() {
     alice.sandbox.build("b");
     let (a, b) = (action_of(&alice, "a"), action_of(&alice, "b"));
     let mallory = machine(&[]);
-    let home = mallory.sandbox.home().to_owned();
     let act = |text: &str| text.parse::<ActionId>().expect("an action");
-    {
-        let honest = Store::open(alice.sandbox.home(), |_| true).expect("the store");
-        let store = Store::open(&home, |_| true).expect("the store");
-        // One is made up, and one copied.
-        let outputs = |action: &str| honest.realisation(&act(action)).expect("known").expect("built").outputs;
-        say(&store, act(&a), [(Name::out(), Output { nar: NarHash::of(b"a lie"), size: 9 })].into(), None);
-        say(&store, act(&b), outputs(&b), Some(Witness::from_bytes([3; 32])));
-    }
-    let fails = lie(&home, |store| action(store, &module("(call $exit (i32.const 7))")), None);
-    let traps = lie(&home, |store| action(store, &module("unreachable")), None);
-    let loops = lie(&home, |store| action(store, &module("(loop $l (br $l))")), None);
-    let grows =
-        |store: &Store| action(store, &module("(loop $l (drop (memory.grow (i32.const 100))) (br $l))"));
-    let grows = lie(&home, grows, None);
+    // One is made up, and one copied.
+    mallory.says(act(&a), out(NarHash::of(b"a lie"), 9), None);
+    let copied = alice.store().realisation(&act(&b)).expect("known").expect("built").outputs;
+    mallory.says(act(&b), copied, Some(Witness::from_bytes([3; 32])));
+    let fails = lie(&mallory, |store| action(store, &module("(call $exit (i32.const 7))")));
+    let traps = lie(&mallory, |store| action(store, &module("unreachable")));
+    let loops = lie(&mallory, |store| action(store, &module("(loop $l (br $l))")));
+    let grows = "(loop $l (drop (memory.grow (i32.const 100))) (br $l))";
+    let grows = lie(&mallory, |store| action(store, &module(grows)));
     let mallory = mallory.start();
 
     let bob = machine(&[("alice", &alice), ("mallory", &mallory)]);
@@ -212,11 +202,13 @@ fn no_quorum_makes_another_file_of_a_fetch() {
     );
     let fetch = Action::Fetch(FetchAction { sri, executable: false });
     let says = |machine: &Machine, content: &[u8]| {
-        let store = Store::open(machine.sandbox.home(), |_| true).expect("the store");
         let archive = nar::dump_file(Vec::new(), false, content.len() as u64, content).expect("an archive");
-        store.record(&Fact::Action(fetch.clone())).expect("recorded");
-        let kept = store.admit(&*archive, None, u64::MAX).expect("admitted");
-        say(&store, fetch.id(), [(Name::out(), Output { nar: kept.hash, size: kept.size })].into(), None);
+        let kept = {
+            let store = machine.store();
+            store.record(&Fact::Action(fetch.clone())).expect("recorded");
+            store.admit(&*archive, None, u64::MAX).expect("admitted")
+        };
+        machine.says(fetch.id(), out(kept.hash, kept.size), None);
     };
     let [mallory, alice] = [(); 2].map(|()| machine(&[]));
     says(&mallory, b"something else");

@@ -801,7 +801,8 @@ impl Driver {
 
     /// Tells those who wait, if all that was to be had is here.
     fn settle(&mut self) {
-        if !self.settlers.is_empty() && self.dials.tried() && self.peer.settled(self.now()) {
+        let tried = || self.dials.tried(|peer| self.connected.contains_key(peer));
+        if !self.settlers.is_empty() && tried() && self.peer.settled(self.now()) {
             self.settlers.drain(..).for_each(|settler| _ = settler.send(()));
         }
     }

@@ -30,6 +30,7 @@ use protocol::{
     sri::Sri,
     statement::Unverified,
     ticket::Ticket,
+    wish::UnverifiedWish,
 };
 use serde_json::Value;
 use store::{Fact, Notice, Store};
@@ -77,6 +78,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "message", check: message, seeds: &["vectors/message"], mutations: MANY },
     Target { name: "range", check: range, seeds: &["vectors/blob"], mutations: MANY },
     Target { name: "body", check: body, seeds: &["vectors/blob"], mutations: 2000 },
+    Target { name: "wish", check: wish, seeds: &["vectors/wish"], mutations: MANY },
     Target { name: "ticket", check: ticket, seeds: &["vectors/ticket"], mutations: MANY },
     Target { name: "key", check: key, seeds: &["fuzz/seeds/key"], mutations: MANY },
     Target { name: "roster", check: roster, seeds: &["vectors/roster"], mutations: MANY },
@@ -352,6 +354,15 @@ pub fn evidence(data: &[u8]) -> bool {
         assert_eq!(again.verify().expect("what verified verifies"), good);
     }
     verified
+}
+
+/// A wish has one form, and only its attester makes another of it.
+pub fn wish(data: &[u8]) -> bool {
+    let wish = UnverifiedWish::from_bytes(data);
+    wish.is_ok_and(|wish| {
+        assert_eq!(wish.to_bytes(), data);
+        wish.verify().is_ok()
+    })
 }
 
 /// A ticket has one text, in small letters or in large ones.

@@ -9,6 +9,7 @@
 pub mod fuzz;
 pub mod inside;
 pub mod machine;
+pub mod manual;
 pub mod mutation;
 
 use std::{

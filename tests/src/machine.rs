@@ -8,7 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use node::{attest, key::Keys};
+use protocol::{
+    id::ActionId,
+    output::Outputs,
+    statement::{Attestation, Body},
+    witness::Witness,
+};
 use serde_json::Value;
+use store::Store;
 
 use crate::{Sandbox, repository};
 
@@ -119,6 +127,19 @@ impl Machine {
     /// Counts `other` by that name from now on.
     pub fn trusts(&self, name: &str, other: &Self) {
         self.sandbox.ok(["trust", "add", name, &other.key()]);
+    }
+
+    /// Its store, as a command has it.
+    pub fn store(&self) -> Store {
+        Store::open(self.sandbox.home(), |_| true).expect("the store")
+    }
+
+    /// Signs with its key that an action gave these outputs, whatever is true.
+    pub fn says(&self, action: ActionId, outputs: Outputs, witness: Option<Witness>) {
+        let store = self.store();
+        let key = Keys::new(store.home()).load().expect("the key").expect("a key");
+        let built = Attestation { action, outputs, witness, platform: attest::platform() };
+        store.say(&key, attest::now(), [Body::Built(built)]).expect("said");
     }
 
     /// Kills the node.

@@ -211,18 +211,19 @@ impl Page {
     }
 
     fn code(&mut self, code: &Code) {
-        self.line(format_args!(
-            "{}; the first {} instructions are the same",
-            both(&code.lengths),
-            code.common
-        ));
+        let number = code.common.saturating_add(1);
+        self.line(format_args!("{}; instruction {number} is the first that differs", both(&code.lengths)));
         let shown = code.shown as usize;
-        for same in code.windows.left.iter().take(shown) {
-            self.line(format_args!("  {:#08x}  {}", same.at, same.text));
-        }
-        for (sign, window) in [('-', &code.windows.left), ('+', &code.windows.right)] {
-            for other in window.iter().skip(shown) {
-                self.line(format_args!("{sign} {:#08x}  {}", other.at, other.text));
+        let (before, left) = code.windows.left.split_at(shown.min(code.windows.left.len()));
+        let (_, right) = code.windows.right.split_at(shown.min(code.windows.right.len()));
+        // What is the same again at the end is context.
+        let pairs = left.iter().rev().zip(right.iter().rev());
+        let after = pairs.take_while(|(left, right)| left.text == right.text).count();
+        let (left, after) = left.split_at(left.len() - after);
+        let right = &right[..right.len() - after.len()];
+        for (sign, instructions) in [(' ', before), ('-', left), ('+', right), (' ', after)] {
+            for instruction in instructions {
+                self.line(format_args!("{sign} {:#08x}  {}", instruction.at, instruction.text));
             }
         }
     }

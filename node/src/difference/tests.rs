@@ -132,11 +132,10 @@ fn libraries() {
   member a.o
     section code: 5 bytes on both sides
     function 0 $f
-      3 bytes on both sides; the first 0 instructions are the same
+      3 bytes on both sides; instruction 1 is the first that differs
       - 0x000017  nop
-      - 0x000018  end
       + 0x000017  unreachable
-      + 0x000018  end
+        0x000018  end
   member b.o
     - time 0
     + time 1700000000

@@ -82,9 +82,9 @@ impl Dials {
         }
     }
 
-    /// Whether all were dialled that are not connected.
-    pub(super) fn tried(&self) -> bool {
-        self.dials.values().all(|dial| dial.tried)
+    /// Whether all were dialled that are not connected. Who connected by himself was never dialled.
+    pub(super) fn tried(&self, is_connected: impl Fn(&PeerId) -> bool) -> bool {
+        self.dials.iter().all(|(peer, dial)| dial.tried || is_connected(peer))
     }
 
     /// Those who are not connected, and whose turn it is.

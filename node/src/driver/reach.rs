@@ -51,7 +51,6 @@ pub(super) struct Reach {
 
 impl Reach {
     pub(super) fn reachable(&self) -> Reachable {
-        let relayed = |address: &Multiaddr| address.iter().any(|part| part == Protocol::P2pCircuit);
         let (by_others, direct): (BTreeSet<_>, BTreeSet<_>) = self.at.iter().cloned().partition(relayed);
         match () {
             () if !direct.is_empty() => Reachable::Yes { at: direct },
@@ -154,6 +153,8 @@ impl Driver {
     fn reserve(&mut self) {
         let Reachable::No { .. } = self.reach.reachable() else { return };
         let relays = self.reach.relays.iter().filter_map(|relay| Some((*relay, self.connected.get(relay)?)));
+        // Not by way of somebody who is reached by way of somebody.
+        let relays = relays.filter(|(_, link)| !relayed(&link.address));
         let relays = relays.take(RELAYS).map(|(relay, link)| {
             let without = link.address.iter().filter(|part| !matches!(part, Protocol::P2p(_)));
             without.collect::<Multiaddr>().with(Protocol::P2p(relay)).with(Protocol::P2pCircuit)
@@ -227,4 +228,9 @@ impl Driver {
             }
         }
     }
+}
+
+/// Whether an address leads through another node.
+fn relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
 }

@@ -53,14 +53,12 @@ fn functions_are_found_by_name_and_shown_by_instruction() {
     - 0x000000  01 0c 03 00 03 6c 6f 67 01 01 66 02 01 67        .....log..f..g
     + 0x000000  01 0c 03 00 03 6c 6f 67 01 01 67 02 01 66        .....log..g..f
   function 1 $f, 2 on the right
-    8 bytes on both sides; the first 1 instructions are the same
+    8 bytes on both sides; instruction 2 is the first that differs
       0x000029  local 1 × i64
     - 0x00002b  i32.const 1
-    - 0x00002d  call 0 $log
-    - 0x00002f  end
     + 0x000030  i32.const 2
-    + 0x000032  call 0 $log
-    + 0x000034  end",
+      0x00002d  call 0 $log
+      0x00002f  end",
     );
 }
 
