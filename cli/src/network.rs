@@ -1,6 +1,10 @@
 //! The network as commands see it: the node that runs, or one in this process, and what it says.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use node::{
     control::Node,
@@ -8,7 +12,11 @@ use node::{
     net::{Config, peers::PeersFile},
     substitute::Substitutes,
 };
-use protocol::key::AttesterKey;
+use protocol::{
+    id::ActionId,
+    key::{AttesterKey, SigningKey},
+    wish::Wish,
+};
 use store::Store;
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 
@@ -22,6 +30,12 @@ const END: Duration = Duration::from_secs(1);
 
 /// How long others may take to say what they have to say before one goes on with what is here.
 const SETTLE: Duration = Duration::from_secs(10);
+
+/// The wish for these actions. Of two of one key the later one has the higher number.
+pub(crate) fn wish(key: &SigningKey, actions: impl IntoIterator<Item = ActionId>) -> Wish {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wish::sign(key, u64::try_from(now.as_millis()).unwrap_or(u64::MAX), actions)
+}
 
 /// Whom to ask for what others built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

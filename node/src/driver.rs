@@ -471,6 +471,8 @@ impl Driver {
                 if seekers.len() < SEEKERS {
                     seekers.push(reply);
                     self.input(Input::Seek { action });
+                } else {
+                    let _ = reply.send(None);
                 }
             }
             // Taken before it comes here.

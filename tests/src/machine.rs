@@ -142,6 +142,13 @@ impl Machine {
         store.say(&key, attest::now(), [Body::Built(built)]).expect("said");
     }
 
+    /// Fetches an attribute, of which nobody that it is connected to has anything: some other node is
+    /// found, at once or a little later.
+    pub fn finds_a_way_to(&self, attribute: &str, nar: &str) {
+        let fetched = (0..20).any(|_| self.sandbox.run(["fetch", attribute]).out.starts_with(nar));
+        assert!(fetched, "{}", self.sandbox.run(["fetch", attribute]).err);
+    }
+
     /// Kills the node.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.running.take() {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use node::{
+    control::Node,
     difference,
     judgement::Judgement,
     rebuild::{RebuildError, Rebuilt},
@@ -39,7 +40,7 @@ use crate::{
     context::{Context, Project},
     exit::{CliError, Code},
     file,
-    network::Reach,
+    network::{self, Reach},
     output::{self, Style},
 };
 
@@ -84,6 +85,9 @@ pub(crate) enum AuditCommand {
         /// Attribute of the project, or action (`act:…`)
         #[arg(value_name = "ATTR|act:…")]
         target: String,
+        /// Ask rebuilders for their votes, too: they come when they come
+        #[arg(long, conflicts_with = "offline")]
+        ask: bool,
         /// How often
         #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
         times: u32,
@@ -199,9 +203,14 @@ impl AuditCommand {
                 let action = target::find(context, &store, &project, &target)?.known()?;
                 return diff(context, &store, &action, &between, output, offline);
             }
-            Self::Settle { target, times, output, project, offline } => {
+            Self::Settle { target, ask, times, output, project, offline } => {
                 let action = target::find(context, &store, &project, &target)?.known()?;
-                return settle(context, &store, &action, times, output, offline);
+                let reach = if offline { Reach::Nobody } else { Reach::Anybody };
+                let (node, _local) = context.node(&store, reach)?;
+                if let (true, Some(node)) = (ask, &node) {
+                    context.block_on(node.wish(network::wish(&context.key()?, [action])))??;
+                }
+                return settle(context, &store, &action, times, output, node);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -474,10 +483,8 @@ fn settle(
     action: &ActionId,
     times: u32,
     to: Option<PathBuf>,
-    offline: bool,
+    node: Option<Node>,
 ) -> Result<ExitCode, CliError> {
-    let reach = if offline { Reach::Nobody } else { Reach::Anybody };
-    let (node, _local) = context.node(store, reach)?;
     let rebuilder = watch::rebuilder(context, store, node, context.config()?.watch.limits)?;
     let settled = context.block_on(async {
         let found = rebuilder.find(*action).await?;

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     process::ExitCode,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use node::{
@@ -19,7 +19,6 @@ use protocol::{
     derivation::{Derivation, Kind},
     id::{ActionId, NarHash},
     output::Outputs,
-    wish::Wish,
 };
 use serde_json::json;
 use store::Store;
@@ -36,7 +35,7 @@ use super::{
 use crate::{
     context::{Context, Project},
     exit::{CliError, Code},
-    network::Reach,
+    network::{self, Reach},
     output::{self, Style},
     progress::Meter,
 };
@@ -113,12 +112,6 @@ struct Wisher<'s> {
     pause: Duration,
 }
 
-/// Milliseconds since 1970: of two wishes the later one has the higher number.
-fn millis() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl<'s> Wisher<'s> {
     fn new(substitutes: &'s Substitutes) -> Self {
         Self { node: substitutes.node(), last: None, pause: AGAIN }
@@ -130,7 +123,7 @@ impl<'s> Wisher<'s> {
         let pause = if same { self.pause } else { AGAIN };
         if self.last.as_ref().is_none_or(|(_, when)| when.elapsed() > pause) {
             self.pause = if same { (2 * pause).min(AGAIN_MOST) } else { AGAIN };
-            let wish = Wish::sign(&context.key()?, millis(), wanted.iter().copied());
+            let wish = network::wish(&context.key()?, wanted.iter().copied());
             context.block_on(node.wish(wish))??;
             self.last = Some((wanted, Instant::now()));
         }
@@ -142,7 +135,7 @@ impl<'s> Wisher<'s> {
         if let (Some(node), Some(_)) = (self.node, &self.last)
             && let Ok(key) = context.key()
         {
-            let _ = context.block_on(node.wish(Wish::sign(&key, millis(), [])));
+            let _ = context.block_on(node.wish(network::wish(&key, [])));
         }
     }
 }
