@@ -123,7 +123,7 @@ fn play(machine: &Machine, command: &Command<'_>, action: &str) {
 fn the_manual_is_what_happens() {
     let manual = fs::read_to_string(repository().join("docs/audit.md")).expect("the manual");
     let machines = four();
-    let [_, _, mallory, carol] = &machines;
+    let [alice, _, mallory, carol] = &machines;
     let [policy, watch] = blocks(&manual, "jsonnet")[..] else { panic!("two configurations") };
     carol.sandbox.configure(policy);
     // Mallory's engine has compiled both, and takes one for the other.
@@ -161,6 +161,14 @@ fn the_manual_is_what_happens() {
             shown["action"].as_str().expect("an action").clone_into(&mut action);
         }
     }
+    // The same of two archives of the store, or in files.
+    let nars: Vec<_> = [alice, &other].iter().map(|who| who.sandbox.ok(["build", "double"])).collect();
+    let nars: Vec<_> = nars.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(carol.sandbox.run(["nar", "diff", nars[0], nars[1]]).code, 0);
+    let wrong = other.sandbox.ok(["build", "miscompiled"]);
+    let wrong = wrong.split(' ').next().expect("an archive");
+    let said = other.sandbox.run(["nar", "diff", nars[1], wrong]);
+    assert!(said.code == 1 && said.out.contains("+ 0x000031  i32.const 0"), "{}", said.out);
     carol.sandbox.configure(watch);
     carol.sandbox.ok(["watch", "--once"]);
 

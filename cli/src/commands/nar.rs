@@ -9,6 +9,7 @@ use std::{
     process::ExitCode,
 };
 
+use node::difference;
 use protocol::{
     id::NarHash,
     nar::{Index, Node, NodeId},
@@ -53,6 +54,13 @@ pub(crate) enum NarCommand {
         /// Path in the archive
         #[arg(default_value = "")]
         path: OsString,
+    },
+    /// Show where two archives differ; exits with 1 if they do
+    Diff {
+        /// Archive, or `nar:…` of the store
+        left: OsString,
+        /// Archive, or `nar:…` of the store
+        right: OsString,
     },
     /// Print a file of an archive
     Cat {
@@ -100,6 +108,19 @@ impl NarCommand {
             Self::Ls { archive, path } => {
                 let bytes = Bytes::named(context, &archive)?;
                 list(context, &bytes, &path)?;
+            }
+            Self::Diff { left, right } => {
+                let (left, right) = (Bytes::named(context, &left)?, Bytes::named(context, &right)?);
+                let difference = difference::compare(left.as_slice(), right.as_slice()).map_err(|e| {
+                    CliError::of(Code::Failed, &e).hint("`assize nar ls` says what an archive has")
+                })?;
+                match context.json {
+                    true => output::json("difference", &difference)?,
+                    false => difference.to_string().lines().try_for_each(output::say)?,
+                }
+                if !difference.is_empty() {
+                    return Ok(Code::Failed.into());
+                }
             }
             Self::Cat { archive, path } => {
                 let bytes = Bytes::named(context, &archive)?;
