@@ -153,7 +153,7 @@ impl Panel {
             let points: Vec<(u64, u64)> =
                 points.filter_map(|(place, value)| Some((x(place), y((*value)?)))).collect();
             let path: Vec<_> = points.iter().map(|(x, y)| format!("{x},{y}")).collect();
-            writeln!(svg, r#"<polyline class="c{n}" points="{}"/>"#, path.join(" "))?;
+            writeln!(svg, r#"<polyline class="c{}" points="{}"/>"#, n % COLOURS.len(), path.join(" "))?;
             points.iter().try_for_each(|(x, y)| mark(n, *x, *y, svg))?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::Extent;
 use crate::{
     measures::{Measures, percentile},
     plot::{Line, Panel, Plot, Unit},
-    scenario::{BuilderKind, Builders, Expect, Fault, Network, Policy, Scenario},
+    scenario::{Accepted, BuilderKind, Builders, Expect, Fault, Network, Policy, Scenario},
     trace::Trace,
     world::{Failure, World},
 };
@@ -148,41 +148,37 @@ pub(super) fn traffic(extent: Extent) -> Result<Plot, Failure> {
     let by_actions: Result<Vec<_>, _> = by_actions.collect();
     let attestations: Vec<usize> = actions.iter().map(|actions| *actions * BUILDERS).collect();
     let (by_size, by_actions) = (by_size?, by_actions?);
-    let panel = |kind: usize, over, places, all: &[[u64; 2]]| {
-        let (counts, unit) = [
-            ("bytes that a node hears in ten minutes", Unit::Bytes),
-            ("messages that a node hears in ten minutes", Unit::Count),
-        ][kind];
-        let line = Line {
-            name: "mean of all nodes".into(),
-            values: all.iter().map(|heard| Some(heard[kind])).collect(),
-        };
-        Panel { counts, unit, over, places, lines: vec![line] }
+    let panel = |counts, unit, over, places: &[usize], values: Vec<Option<u64>>| {
+        let line = Line { name: "mean of all nodes".into(), values };
+        Panel { counts, unit, over, places: names(places), lines: vec![line] }
     };
-    let (nodes, said) = ("nodes, 50 attestations", "attestations, 100 nodes");
-    Ok(Plot {
-        title: "What a node hears",
-        panels: vec![
-            panel(0, nodes, names(sizes), &by_size),
-            panel(1, nodes, names(sizes), &by_size),
-            panel(0, said, names(&attestations), &by_actions),
-            panel(1, said, names(&attestations), &by_actions),
-        ],
-    })
+    let panels = |over, places: &[usize], all: &[[u64; 2]]| {
+        let bytes = all.iter().map(|[bytes, _]| Some(*bytes)).collect();
+        let messages = all.iter().map(|[_, messages]| Some(*messages)).collect();
+        [
+            panel("bytes that a node hears in ten minutes", Unit::Bytes, over, places, bytes),
+            panel("messages that a node hears in ten minutes", Unit::Count, over, places, messages),
+        ]
+    };
+    let by_size = panels("nodes, 50 attestations", sizes, &by_size);
+    let by_actions = panels("attestations, 100 nodes", &attestations, &by_actions);
+    Ok(Plot { title: "What a node hears", panels: by_size.into_iter().chain(by_actions).collect() })
 }
 
 /// How soon copies are recognised, and how many never are.
 pub(super) fn copycats(extent: Extent) -> Result<Plot, Failure> {
     const NODES: usize = 50;
-    // Rebuilders stop when half of the calm is over.
+    /// More than there are voters: everything is executed.
+    const ALL: usize = NODES;
     let rebuilders = extent.of(&[1, 4][..], &[1, 2, 5, 10, 20, 40]);
-    let votes = extent.of(&[3, 50][..], &[3, 6, 50]);
+    let votes = extent.of(&[3, ALL][..], &[3, 6, ALL]);
     let (mut took, mut never) = (Vec::new(), Vec::new());
     for votes in votes {
         let (mut half, mut left) = (Vec::new(), Vec::new());
         for rebuilders in rebuilders {
             let builder = vec![builders(2, BuilderKind::Honest), builders(3, BuilderKind::CopyWithWitness)];
-            let expect = Expect { accepted: crate::scenario::Accepted::Some, ..Expect::default() };
+            let expect = Expect { accepted: Accepted::Some, ..Expect::default() };
+            // Rebuilders stop when half of the calm is over.
             let scenario = Scenario {
                 rebuilders: *rebuilders,
                 votes: *votes,
@@ -198,7 +194,7 @@ pub(super) fn copycats(extent: Extent) -> Result<Plot, Failure> {
             left.push(Some((copied.saturating_sub(recognised) * 1000 / copied.max(1)) as u64));
         }
         let name = match votes {
-            50 => "whatever votes there are".to_owned(),
+            &ALL => "whatever votes there are".to_owned(),
             votes => format!("below {votes} votes"),
         };
         took.push(Line { name: name.clone(), values: half });
