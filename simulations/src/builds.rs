@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 
 use protocol::{
+    action::{Action, FetchAction},
     id::{ActionId, NarHash},
     limits::PIECE_BYTES,
     name::Name,
     output::{Output, Outputs},
+    sri::{Algorithm, Sri},
     witness::TranscriptHash,
 };
 use trust::agreement;
@@ -29,6 +31,8 @@ pub struct Graph(Vec<Vec<usize>>);
 pub struct Execution {
     /// What was executed.
     pub action: ActionId,
+    /// The same, as it is told to whoever asks: a fetch, since nothing else about it matters here.
+    pub what: Action,
     /// What came of it.
     pub outputs: Outputs,
     /// What comes of it on a machine without a fault.
@@ -77,14 +81,17 @@ impl Graph {
             for input in inputs {
                 text.push_str(&archive(&executions[*input].outputs).to_string());
             }
-            let action = ActionId::from_bytes(*NarHash::of(text.as_bytes()).as_bytes());
+            let digest = NarHash::of(text.as_bytes()).as_bytes().to_vec();
+            let sri = Sri::new(Algorithm::Blake3, digest).expect("a digest of that algorithm");
+            let what = Action::Fetch(FetchAction { sri, executable: false });
+            let action = what.id();
             let truth = outputs(&action, "");
             let gave = if fault == Some(place) {
                 outputs(&action, " and a wrong instruction")
             } else {
                 truth.clone()
             };
-            executions.push(Execution { action, outputs: gave, truth });
+            executions.push(Execution { action, what, outputs: gave, truth });
         }
         executions
     }

@@ -127,7 +127,7 @@ impl Disk {
             Serve::Have { nars } => {
                 return Answer::Have(nars.into_iter().filter(|nar| self.nars.contains(nar)).collect());
             }
-            // Nobody rebuilds here, so nobody asks for actions.
+            // What an action is a node knows from elsewhere.
             Serve::Action { .. } => return Answer::Absent,
             Serve::Statements { attester, from } => {
                 let readable = self.feeds.get(&attester).and_then(|feed| feed.rotten);

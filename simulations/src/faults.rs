@@ -63,9 +63,9 @@ pub(crate) fn plan(scenario: &Scenario, seed: &mut Seed) -> Vec<(u64, Deed)> {
             }
             Fault::LoseDisk { times, seconds } => {
                 // Who loses the disk and keeps the key is another story: see `BuilderKind::Restored`.
-                let readers = scenario.nodes - scenario.builders();
+                let readers = scenario.nodes - scenario.attesters();
                 for _ in 0..if readers == 0 { 0 } else { *times } {
-                    let node = scenario.builders() + seed.below(readers);
+                    let node = scenario.attesters() + seed.below(readers);
                     stop(node, true, *seconds, trouble, seed, &mut deeds);
                 }
             }

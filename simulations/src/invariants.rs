@@ -20,7 +20,7 @@ use trust::{
 
 use crate::{
     builds::Execution,
-    node::{Node, Rumour},
+    node::{Node, Rumour, Told},
     notary::Notary,
     scenario::{Accepted, Attribute, Expect, Witness},
 };
@@ -253,14 +253,22 @@ fn proven(node: &Node, attester: &AttesterKey, built: &Attestation) -> bool {
 /// Whether gossip may be passed on.
 pub(crate) fn relayed(node: usize, rumour: &Rumour, notary: &mut Notary) -> Result<(), Violation> {
     let good = |item: &UnverifiedEvidence| notary.verify(item).is_some();
-    match &rumour.gossip {
-        Some(gossip) if gossip.0.iter().all(good) => Ok(()),
-        _ => Err(Violation::Relayed { node }),
+    match &rumour.told {
+        Told::Feeds(Some(gossip)) if gossip.0.iter().all(good) => Ok(()),
+        Told::Wish(Some(wish)) if notary.wish(wish) => Ok(()),
+        Told::Feeds(_) | Told::Wish(_) => Err(Violation::Relayed { node }),
     }
 }
 
-/// Whether a peer's memory is within its bounds.
-pub(crate) fn bounds(node: usize, status: &Status, followed: usize) -> Result<(), Violation> {
+/// Whether a peer's memory is within its bounds, and that of a rebuilder: `wishes` are remembered,
+/// and `queue` actions wait.
+pub(crate) fn bounds(
+    node: usize,
+    status: &Status,
+    followed: usize,
+    wishes: usize,
+    queue: usize,
+) -> Result<(), Violation> {
     let feeds = followed + limits::STRANGERS;
     // What is being verified when a bound is reached still comes in: gossip, and answers.
     let told = limits::TASKS * limits::OUTBOX_BATCH;
@@ -270,6 +278,8 @@ pub(crate) fn bounds(node: usize, status: &Status, followed: usize) -> Result<()
         ("feeds", status.feeds as u64, (feeds + more_feeds) as u64),
         ("items in the outbox", status.outbox as u64, limits::OUTBOX as u64),
         ("wanted archives", status.wanted as u64, limits::WANTS as u64),
+        ("wishes", wishes as u64, (followed + limits::STRANGERS_WISHES) as u64),
+        ("actions to rebuild", queue as u64, limits::REBUILDS as u64),
     ] {
         if count > limit {
             return Err(Violation::Bound { node, what, count, limit });

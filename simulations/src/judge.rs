@@ -8,8 +8,9 @@ use std::{
 use protocol::{id::ActionId, key::AttesterKey, name::Name, output::Outputs};
 use serde_json::json;
 use trust::{
-    ledger::{self, Record, Voters},
+    ledger::{self, Record, Voters, Why},
     policy,
+    rebuild::{Need, before},
     roster::{Attester, Roster},
     standing::Standings,
     verdict::{Outcome, Verdict, decide, judge},
@@ -152,6 +153,36 @@ impl Judge {
     /// The same, with the reasons.
     pub(crate) fn verdict(&self, action: &ActionId) -> Verdict {
         judge(&self.claims(action), &self.rules.policy.for_package(&self.rules.package))
+    }
+
+    /// What a rebuilder with the key `own` is to do about an action that these others wish: nothing,
+    /// if it has spoken.
+    pub(crate) fn need(
+        &self,
+        own: &AttesterKey,
+        action: &ActionId,
+        wishers: Option<&BTreeSet<AttesterKey>>,
+    ) -> Option<Need> {
+        let records = self.records.get(action).into_iter().flatten();
+        let spoken: BTreeSet<_> = records.map(|sworn| sworn.signed.statement().attester).collect();
+        if spoken.contains(own) {
+            return None;
+        }
+        let may = |key: &AttesterKey| {
+            !spoken.contains(key) && !wishers.is_some_and(|wishers| wishers.contains(key))
+        };
+        let before = before(own, self.rules.named.keys().copied().filter(may), action);
+        let claims = self.claims(action);
+        let votes: Vec<_> = claims.votes().map(|(_, claim)| &claim.outputs).collect();
+        let disputed = votes.windows(2).any(|pair| pair[0] != pair[1]);
+        Some(Need { votes: votes.len(), disputed, wished: wishers.is_some(), before })
+    }
+
+    /// Who copied what he says of an action, as far as this node can tell.
+    pub(crate) fn copycats(&self, action: &ActionId) -> Vec<AttesterKey> {
+        let uncounted = self.claims(action).uncounted;
+        let copied = uncounted.into_iter().filter(|said| said.why == Why::WrongWitness);
+        copied.filter_map(|said| said.key).collect()
     }
 
     fn claims(&self, action: &ActionId) -> ledger::Claims {

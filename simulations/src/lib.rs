@@ -12,6 +12,9 @@
 //! * [`variant`]: nodes that are broken on purpose, which the scenarios must notice.
 //! * [`trace`]: what happened, line by line.
 //! * [`builds`]: what is built, and what a fault makes of it.
+//! * [`figures`]: many worlds, and what is measured in them, as plots.
+//! * [`measures`]: what is measured in one world.
+//! * [`plot`]: lines over places, as SVG and as a table.
 //! * [`seed`]: chance, the same on every machine.
 //!
 //! The peer, the ledger, the policy and the verdict are those of `trust`, as every node has them.
@@ -22,11 +25,14 @@
 pub mod builds;
 mod disk;
 mod faults;
+pub mod figures;
 pub mod invariants;
 mod judge;
+pub mod measures;
 mod network;
 mod node;
 mod notary;
+pub mod plot;
 pub mod scenario;
 pub mod seed;
 pub mod trace;

@@ -16,6 +16,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use simulations::{
+    figures::{Extent, Figure},
     scenario::{Scenario, ScenarioError},
     trace::Trace,
     variant::Variant,
@@ -48,6 +49,18 @@ enum Command {
         #[arg(long, value_parser = variant)]
         variant: Option<Variant>,
     },
+    /// Measure something in many worlds, print the table and write the picture
+    Figure {
+        /// Which
+        #[arg(value_parser = figure)]
+        figure: Figure,
+        /// Where the SVG goes
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+        /// As little of it as a test draws
+        #[arg(long)]
+        small: bool,
+    },
     /// Run one seed and print what happens, event by event
     ///
     /// A line has the number of the event, the moment in seconds, the node, and what happened.
@@ -77,6 +90,10 @@ enum SimulateError {
     Scenario { path: PathBuf, source: ScenarioError },
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
+    #[error("cannot write `{path}`: {source}")]
+    Picture { path: PathBuf, source: io::Error },
+    #[error("a world of this figure fails, {0}: {violation}", violation = .0.violation)]
+    Figure(#[from] Failure),
 }
 
 fn because(error: &ScenarioError) -> String {
@@ -93,6 +110,11 @@ fn variant(name: &str) -> Result<Variant, String> {
     Variant::named(name).ok_or_else(|| format!("not one of {}", names()))
 }
 
+fn figure(name: &str) -> Result<Figure, String> {
+    let names = || Figure::ALL.map(Figure::name).join(", ");
+    Figure::named(name).ok_or_else(|| format!("not one of {}", names()))
+}
+
 fn main() -> ExitCode {
     match Cli::parse().command.run() {
         Ok(code) => code,
@@ -107,6 +129,7 @@ impl Command {
     fn run(self) -> Result<ExitCode, SimulateError> {
         match self {
             Self::Run { scenario, seeds, jobs, variant } => run(&scenario, seeds, jobs, variant),
+            Self::Figure { figure, svg, small } => draw(figure, svg, small),
             Self::Replay { scenario, seed, from, until, variant } => {
                 replay(&scenario, seed, from, until, variant)
             }
@@ -146,7 +169,7 @@ fn run(
         writeln!(out, "  simulate replay {} {seed} --until {}{with}", path.display(), failure.event)?;
     }
     let Range { start, end } = seeds;
-    let Report { events, messages, kept, accepted, refused, signatures } = all;
+    let Report { events, messages, kept, accepted, refused, signatures, rebuilt, copies } = all;
     let count = end - start;
     writeln!(out, "{count} seeds from {start}, {} failed", failures.len())?;
     if (failures.len() as u64) < count {
@@ -155,6 +178,9 @@ fn run(
             "{events} events, {messages} messages, {kept} items kept, {accepted} outputs accepted, "
         )?;
         writeln!(out, "{refused} nodes refused, {signatures} signatures checked")?;
+        if rebuilt > 0 {
+            writeln!(out, "{rebuilt} actions rebuilt, {copies} copies recognised by rebuilders")?;
+        }
     }
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -185,6 +211,15 @@ fn run_all(
     let mut done = done.into_inner().expect("no thread panics with it");
     done.sort_by_key(|(seed, _)| *seed);
     done
+}
+
+fn draw(figure: Figure, svg: Option<PathBuf>, small: bool) -> Result<ExitCode, SimulateError> {
+    let plot = figure.draw(if small { Extent::Small } else { Extent::Whole })?;
+    if let Some(path) = svg {
+        fs::write(&path, plot.svg()).map_err(|source| SimulateError::Picture { path, source })?;
+    }
+    write!(io::stdout().lock(), "{plot}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn replay(

@@ -9,6 +9,7 @@ use protocol::{
     id::{ActionId, NarHash},
     key::AttesterKey,
     message::Gossip,
+    wish::UnverifiedWish,
 };
 use trust::peer::{NodeId, Peer, Time};
 
@@ -30,16 +31,39 @@ pub(crate) type RumourId = [u8; 20];
 #[derive(Debug)]
 pub(crate) struct Rumour {
     pub(crate) id: RumourId,
-    /// `None` if it cannot be read.
-    pub(crate) gossip: Option<Gossip>,
+    pub(crate) told: Told,
+}
+
+/// What gossip carries; `None` if it cannot be read.
+#[derive(Debug, Clone)]
+pub(crate) enum Told {
+    Feeds(Option<Gossip>),
+    Wish(Option<UnverifiedWish>),
+}
+
+impl Told {
+    /// How many bytes it has; nonsense has none that count.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Feeds(gossip) => gossip.as_ref().map_or(0, |gossip| gossip.to_bytes().len()),
+            Self::Wish(wish) => wish.as_ref().map_or(0, |wish| wish.to_bytes().len()),
+        }
+    }
 }
 
 impl Rumour {
     pub(crate) fn new(gossip: Gossip) -> Arc<Self> {
-        let hash = NarHash::of(&gossip.to_bytes());
+        Self::with_id_of(&gossip.to_bytes(), Told::Feeds(Some(gossip)))
+    }
+
+    pub(crate) fn of_wish(wish: UnverifiedWish) -> Arc<Self> {
+        Self::with_id_of(&wish.to_bytes(), Told::Wish(Some(wish)))
+    }
+
+    fn with_id_of(bytes: &[u8], told: Told) -> Arc<Self> {
         let mut id = [0; 20];
-        id.copy_from_slice(&hash.as_bytes()[..20]);
-        Arc::new(Self { id, gossip: Some(gossip) })
+        id.copy_from_slice(&NarHash::of(bytes).as_bytes()[..20]);
+        Arc::new(Self { id, told })
     }
 }
 

@@ -10,6 +10,7 @@ use protocol::{
     evidence::{Equivocation, Evidence, Revocation, UnverifiedEvidence},
     id::StatementId,
     statement::{Signed, Unverified},
+    wish::UnverifiedWish,
 };
 use trust::ledger::Record;
 
@@ -33,6 +34,7 @@ pub(crate) enum Good {
 pub(crate) struct Notary {
     statements: BTreeMap<Box<[u8]>, Option<Arc<Sworn>>>,
     revocations: BTreeMap<Revocation, bool>,
+    wishes: BTreeMap<Box<[u8]>, bool>,
     /// Signatures that were checked.
     pub(crate) checks: u64,
 }
@@ -85,6 +87,12 @@ impl Notary {
         let sworn = statement.clone().verify().ok().map(Sworn::new);
         self.statements.insert(statement.bytes().into(), sworn.clone());
         sworn
+    }
+
+    /// Whether a wish is of whom it says to be.
+    pub(crate) fn wish(&mut self, wish: &UnverifiedWish) -> bool {
+        let check = || wish.clone().verify().is_ok();
+        *self.wishes.entry(wish.to_bytes().into()).or_insert_with(check)
     }
 
     /// Takes a statement as good that is not: what a node does that looks at no signature.

@@ -19,9 +19,16 @@ pub struct Scenario {
     pub nodes: usize,
     /// How many others a node dials, beside its two neighbours in a ring.
     pub links: usize,
-    /// Nodes that execute every action themselves and say nothing of it: the last of them.
+    /// Nodes that execute what others say or wish, and sign what it gives: those behind the builders.
+    /// They are in the roster, too.
     #[serde(default)]
     pub rebuilders: usize,
+    /// Votes with which an action needs no more, for a rebuilder.
+    #[serde(default = "three")]
+    pub votes: usize,
+    /// How long a rebuilder executes an action, from and to.
+    #[serde(default = "seconds")]
+    pub execution: [u64; 2],
     /// How long everything is built, said, lost and broken.
     pub trouble: u64,
     /// How long nothing is broken any more, before it is looked whether all is well.
@@ -139,8 +146,17 @@ pub struct Builders {
     pub arch: String,
 }
 
-fn x86_64() -> String {
+pub(crate) fn x86_64() -> String {
     "x86_64".into()
+}
+
+/// As `watch` has it, if it is not configured.
+fn three() -> usize {
+    3
+}
+
+fn seconds() -> [u64; 2] {
+    [1, 10]
 }
 
 /// What a builder does.
@@ -161,6 +177,26 @@ pub enum BuilderKind {
     Miscompile,
     /// It loses its disk when half of the trouble is over, and goes on with its key all the same.
     Restored,
+    /// It executes nothing, and wishes each minute for all that it has not accepted.
+    Wish,
+    /// It rebuilds: [`Scenario::rebuilders`].
+    #[serde(skip)]
+    Rebuild,
+}
+
+impl BuilderKind {
+    /// Whether whoever does that does what it should.
+    pub(crate) fn is_honest(self) -> bool {
+        match self {
+            Self::Honest | Self::Wish | Self::Rebuild => true,
+            Self::Collude
+            | Self::Equivocate
+            | Self::Copy
+            | Self::CopyWithWitness
+            | Self::Miscompile
+            | Self::Restored => false,
+        }
+    }
 }
 
 /// Hostile nodes of one kind.
@@ -185,8 +221,10 @@ pub enum HostileKind {
     Withhold,
     /// It lies about heads, answers with something else, and sends other bytes.
     Poison,
-    /// It sends forged and unreadable gossip, and asks without end.
+    /// It sends forged and unreadable gossip and wishes, and asks without end.
     Spam,
+    /// It wishes, with the keys of many strangers, for thousands of actions that nobody knows.
+    FloodWishes,
     /// It speaks with the keys of many strangers, who all name the same wrong outputs.
     Sybil,
     /// It says again what it heard long ago, and tells of heads as they were.
@@ -309,18 +347,18 @@ pub enum Nonsense {
         rebuilders: usize,
     },
     /// More voters are wanted than there are, or none.
-    #[error("{at_least} of {builders} builders are wanted")]
+    #[error("{at_least} of {attesters} builders and rebuilders are wanted")]
     Threshold {
         /// Wanted.
         at_least: usize,
-        /// Builders.
-        builders: usize,
+        /// Builders and rebuilders.
+        attesters: usize,
     },
-    /// More builders than a roster has room for.
-    #[error("{builders} builders, but a roster has at most {limit}", limit = limits::ATTESTERS)]
+    /// More than a roster has room for.
+    #[error("{attesters} builders and rebuilders, but a roster has at most {limit}", limit = limits::ATTESTERS)]
     Roster {
-        /// Builders.
-        builders: usize,
+        /// Builders and rebuilders.
+        attesters: usize,
     },
     /// Operators must differ, and there are too few.
     #[error("{at_least} operators are wanted, of {operators}")]
@@ -389,6 +427,11 @@ impl Scenario {
         self.builder.iter().map(|builders| builders.count).sum()
     }
 
+    /// How many nodes have a key of their own: builders, and rebuilders behind them.
+    pub fn attesters(&self) -> usize {
+        self.builders() + self.rebuilders
+    }
+
     /// How many nodes there are, the hostile ones included, which come last.
     pub fn all_nodes(&self) -> usize {
         self.nodes + self.hostile.iter().map(|hostiles| hostiles.count).sum::<usize>()
@@ -406,11 +449,12 @@ impl Scenario {
             return Err(Nonsense::Nodes { nodes, builders, rebuilders });
         }
         let at_least = self.policy.at_least;
-        if at_least == 0 || at_least > builders {
-            return Err(Nonsense::Threshold { at_least, builders });
+        let attesters = self.attesters();
+        if at_least == 0 || at_least > attesters {
+            return Err(Nonsense::Threshold { at_least, attesters });
         }
-        if builders > limits::ATTESTERS {
-            return Err(Nonsense::Roster { builders });
+        if attesters > limits::ATTESTERS {
+            return Err(Nonsense::Roster { attesters });
         }
         let is_name = |text: &String| Name::new(text.as_str()).is_ok();
         let named =
@@ -421,7 +465,7 @@ impl Scenario {
         let alone = self.builder.iter().filter(|builders| builders.operator.is_none());
         let shared: BTreeSet<_> =
             self.builder.iter().filter_map(|builders| builders.operator.as_ref()).collect();
-        let operators = shared.len() + alone.map(|builders| builders.count).sum::<usize>();
+        let operators = shared.len() + alone.map(|builders| builders.count).sum::<usize>() + rebuilders;
         if self.policy.distinct.contains(&Attribute::Operator) && operators < at_least {
             return Err(Nonsense::Operators { at_least, operators });
         }
@@ -441,6 +485,7 @@ impl Scenario {
         }
         range(self.network.latency)?;
         range(self.network.disk)?;
+        range(self.execution)?;
         for fault in &self.fault {
             match fault {
                 Fault::Partition { seconds, .. }
@@ -497,8 +542,9 @@ mod tests {
             ("'honest'", "'good'", "unknown variant `good`"),
             ("nodes = 4", "nodes = 2", "2 nodes, but there must be 3, one for each of 3"),
             ("nodes = 4", "nodes = 4\nrebuilders = 2", "for each rebuilder (2)"),
-            ("atLeast = 2", "atLeast = 4", "4 of 3 builders"),
-            ("atLeast = 2", "atLeast = 0", "0 of 3 builders"),
+            ("atLeast = 2", "atLeast = 4", "4 of 3 builders and rebuilders"),
+            ("atLeast = 2", "atLeast = 0", "0 of 3 builders and rebuilders"),
+            ("actions = 2", "actions = 2\nexecution = [2, 1]", "from 2 to 1"),
             ("as = 'honest'", "as = 'honest'\narch = 'not a name'", "place 1"),
             ("count = 3", "count = 3\noperator = 'a/b'", "place 1"),
             (

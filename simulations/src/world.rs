@@ -7,6 +7,7 @@
 //!
 //! * `deeds.rs`: what nodes do when their peers ask for it, as a driver does.
 //! * `builders.rs`: what is built and signed, by whom, and which of it is a lie.
+//! * `rebuilders.rs`: what is executed because others said or wish it.
 //! * `hostile.rs`: what hostile nodes say instead of what they should.
 //! * `troubles.rs`: what happens to nodes and lines.
 //!
@@ -17,6 +18,7 @@
 mod builders;
 mod deeds;
 mod hostile;
+mod rebuilders;
 mod troubles;
 
 use std::{
@@ -30,24 +32,25 @@ use protocol::{
     evidence::UnverifiedEvidence,
     id::{ActionId, NarHash},
     key::AttesterKey,
+    limits::PIECE_BYTES,
     message::{Answer, Request},
-    output::Outputs,
 };
 use trust::{
     peer::{Fate, Input, Piece},
     verdict::Outcome,
 };
 
-use self::builders::Builder;
+use self::{builders::Builder, rebuilders::Rebuilder};
 use crate::{
     builds::{Execution, Graph, archive},
     faults::{self, Deed},
     invariants::{self, Violation},
     judge::Rules,
+    measures::Measures,
     network::Network,
     node::{Node, Rumour},
     notary::{Notary, Sworn},
-    scenario::{BuilderKind, Fault, HostileKind, Scenario},
+    scenario::{Fault, HostileKind, Scenario},
     seed::Seed,
     trace::Trace,
     variant::Variant,
@@ -71,6 +74,10 @@ pub struct Report {
     pub refused: u64,
     /// Signatures that were checked: one for each distinct statement that no builder made here.
     pub signatures: u64,
+    /// Actions that some rebuilder executed.
+    pub rebuilt: u64,
+    /// Copies that some rebuilder recognised.
+    pub copies: u64,
 }
 
 impl std::ops::AddAssign for Report {
@@ -81,6 +88,8 @@ impl std::ops::AddAssign for Report {
         self.accepted += other.accepted;
         self.refused += other.refused;
         self.signatures += other.signatures;
+        self.rebuilt += other.rebuilt;
+        self.copies += other.copies;
     }
 }
 
@@ -120,6 +129,12 @@ enum Event {
     Broken { node: usize, other: usize, connection: u64 },
     /// A builder executes an action, by its place.
     Build { builder: usize, place: usize },
+    /// A rebuilder looks what is new.
+    Watch { node: usize, life: u32 },
+    /// A rebuilder has executed an action.
+    Rebuilt { node: usize, life: u32, action: ActionId },
+    /// Somebody wishes for what it has not accepted.
+    Wish { node: usize },
     /// A hostile node does something by itself.
     Mischief { node: usize },
     /// An archive is wanted again.
@@ -188,7 +203,11 @@ pub struct World<'w> {
     /// What executing gives, and what it gives to those whose engine is wrong.
     right: Vec<Execution>,
     wrong: Vec<Execution>,
-    truth: BTreeMap<ActionId, Outputs>,
+    /// All actions, and what executing them gives: none is wrong among these.
+    actions: BTreeMap<ActionId, Execution>,
+    rebuilders: BTreeMap<usize, Rebuilder>,
+    /// Whose statement about what some rebuilder knows to be a copy.
+    copies: BTreeSet<(AttesterKey, ActionId)>,
     seed: Seed,
     /// Inputs that follow from the one that is being handled.
     soon: VecDeque<(usize, Input)>,
@@ -196,6 +215,7 @@ pub struct World<'w> {
     connections: u64,
     report: Report,
     violation: Option<Violation>,
+    measures: Option<Measures>,
 }
 
 impl<'w> World<'w> {
@@ -206,7 +226,8 @@ impl<'w> World<'w> {
         let graph = Graph::random(scenario.actions, &mut seed);
         let fault = seed.below(scenario.actions);
         let (right, wrong) = (graph.execute(None), graph.execute(Some(fault)));
-        let truth = right.iter().chain(&wrong).map(|e| (e.action, e.truth.clone())).collect();
+        let rightly = |e: &Execution| (e.action, Execution { outputs: e.truth.clone(), ..e.clone() });
+        let actions = right.iter().chain(&wrong).map(rightly).collect();
         let builders = builders::all(scenario);
         let named = builders.iter().map(Builder::named).collect();
         let rules = Rules::new(&scenario.policy, named, variant);
@@ -215,7 +236,7 @@ impl<'w> World<'w> {
         let hostile = scenario.hostile.iter().flat_map(|h| std::iter::repeat_n(h.kind, h.count));
         let kinds = std::iter::repeat_n(None, scenario.nodes).chain(hostile.map(Some));
         for (n, kind) in kinds.enumerate() {
-            let builds_well = builders.get(n).is_none_or(|builder| builder.kind == BuilderKind::Honest);
+            let builds_well = builders.get(n).is_none_or(|builder| builder.kind.is_honest());
             let most = scenario.network.drift as i64;
             let drift = seed.between([0, 2 * scenario.network.drift]) as i64 - most;
             nodes.push(Node::new(&rules, &follow, kind, kind.is_none() && builds_well, drift));
@@ -234,13 +255,16 @@ impl<'w> World<'w> {
             notary: Notary::default(),
             right,
             wrong,
-            truth,
+            actions,
+            rebuilders: BTreeMap::new(),
+            copies: BTreeSet::new(),
             seed,
             soon: VecDeque::new(),
             handling: false,
             connections: 0,
             report: Report::default(),
             violation: None,
+            measures: None,
         };
         world.know_each_other();
         world.plan_builds();
@@ -279,6 +303,17 @@ impl<'w> World<'w> {
         self.stop_if_violated()?;
         self.report.signatures = self.notary.checks;
         Ok(self.report)
+    }
+
+    /// The same, to the end, with what was measured meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]: the first thing that must not be.
+    pub fn measure(mut self) -> Result<Measures, Failure> {
+        self.measures = Some(Measures::default());
+        self.run(None)?;
+        Ok(self.measures.take().unwrap_or_default())
     }
 
     /// How every node is, in a line each.
@@ -345,26 +380,26 @@ impl<'w> World<'w> {
             }
             Event::Asked { node, from, connection, question, request } => {
                 if self.arrives(node, from, connection) {
-                    self.report.messages += 1;
+                    self.count(|| request.to_bytes().len());
                     self.asked(node, from, connection, question, request);
                 }
             }
             Event::Answered { node, from, connection, question, answer } => {
                 if self.arrives(node, from, connection) {
-                    self.report.messages += 1;
+                    self.count(|| answer.to_bytes().len());
                     self.line(node, || format!("is answered by n{from}: {}", deeds::answer_words(&answer)));
                     self.input(node, Input::Answered { question, answer: Some(answer) });
                 }
             }
             Event::Heard { node, from, connection, rumour } => {
                 if self.arrives(node, from, connection) {
-                    self.report.messages += 1;
+                    self.count(|| rumour.told.bytes());
                     self.heard(node, from, rumour);
                 }
             }
             Event::Piece { node, from, connection, task, piece } => {
                 if self.arrives(node, from, connection) && self.nodes[node].fetching.remove(&task) {
-                    self.report.messages += 1;
+                    self.count(|| PIECE_BYTES as usize);
                     self.line(node, || format!("gets a piece of n{from}: {piece:?}"));
                     self.input(node, Input::Piece { task, piece });
                 }
@@ -387,6 +422,17 @@ impl<'w> World<'w> {
             }
             Event::Broken { node, other, connection } => self.broken(node, other, connection),
             Event::Build { builder, place } => self.build(builder, place),
+            Event::Watch { node, life } => {
+                if self.alive(node, life) {
+                    self.watch(node);
+                }
+            }
+            Event::Rebuilt { node, life, action } => {
+                if self.alive(node, life) {
+                    self.rebuilt(node, action);
+                }
+            }
+            Event::Wish { node } => self.wish(node),
             Event::Mischief { node } => self.mischief(node),
             Event::Want { node, action } => self.want(node, &action),
             Event::Deed(deed) => self.deed(deed),
@@ -394,11 +440,22 @@ impl<'w> World<'w> {
             Event::Look => {
                 self.after(LOOK, Event::Look);
                 for n in 0..self.nodes.len() {
-                    let (status, followed) =
-                        (self.nodes[n].peer.status(), self.nodes[n].peer.followed().len());
-                    self.hold(invariants::bounds(n, &status, followed));
+                    let peer = &self.nodes[n].peer;
+                    let (status, followed) = (peer.status(), peer.followed().len());
+                    let wishes = peer.wishes(self.nodes[n].local(self.now)).count();
+                    let queue = self.rebuilders.get(&n).map_or(0, Rebuilder::waiting);
+                    self.hold(invariants::bounds(n, &status, followed, wishes, queue));
                 }
             }
+        }
+    }
+
+    /// A message arrives, of so many bytes.
+    fn count(&mut self, bytes: impl FnOnce() -> usize) {
+        self.report.messages += 1;
+        if let Some(measures) = &mut self.measures {
+            measures.messages += 1;
+            measures.bytes += bytes() as u64;
         }
     }
 
@@ -446,19 +503,24 @@ impl<'w> World<'w> {
 
     /// Something new is kept about these actions: a node judges them again.
     fn judge(&mut self, n: usize, about: BTreeSet<ActionId>) {
+        self.hear_of(n, &about);
         for action in about {
             let Outcome::Accepted { outputs } = self.nodes[n].judge.decide(&action) else {
                 self.nodes[n].judge.accepted.remove(&action);
                 continue;
             };
             if self.nodes[n].honest {
-                let (truth, fooled) = (self.truth.get(&action), self.scenario.expect.fooled);
+                let truth = self.actions.get(&action).map(|execution| &execution.truth);
+                let fooled = self.scenario.expect.fooled;
                 let holds = invariants::accepted(n, &self.nodes[n], &action, &outputs, truth, fooled);
                 self.hold(holds);
             }
             let nar = archive(&outputs);
             if self.nodes[n].judge.accepted.insert(action, outputs).is_none() {
                 self.report.accepted += 1;
+                if let Some(measures) = &mut self.measures {
+                    measures.accepted.push((n, action, self.now));
+                }
                 self.line(n, || format!("accepts {} of {}", short(&nar), short(&action)));
                 self.want(n, &action);
             }
@@ -492,7 +554,7 @@ impl<'w> World<'w> {
             let attester = item.attester();
             if proof {
                 self.line(n, || format!("has a proof against {}", short(&attester)));
-                let honest = |builder: &Builder| builder.kind == BuilderKind::Honest;
+                let honest = |builder: &Builder| builder.kind.is_honest();
                 if self.builders.iter().any(|builder| builder.attester == attester && honest(builder)) {
                     self.hold(Err(Violation::HonestEquivocator { attester }));
                 }
@@ -545,9 +607,14 @@ fn short(id: &impl std::fmt::Display) -> String {
 /// Whether nodes of a kind, hostile or not, pass on gossip.
 fn relays(kind: Option<HostileKind>) -> bool {
     match kind {
-        None | Some(HostileKind::Poison | HostileKind::Spam | HostileKind::Sybil | HostileKind::Replay) => {
-            true
-        }
+        None
+        | Some(
+            HostileKind::Poison
+            | HostileKind::Spam
+            | HostileKind::FloodWishes
+            | HostileKind::Sybil
+            | HostileKind::Replay,
+        ) => true,
         Some(HostileKind::Withhold | HostileKind::FreeRide | HostileKind::Silent | HostileKind::Eclipse) => {
             false
         }

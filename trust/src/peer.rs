@@ -497,12 +497,12 @@ impl Peer {
                 let len = self.len(attester);
                 let has = |link: &Link| link.said.get(attester).is_some_and(|said| said.len > len);
                 let from = self.links.iter().filter(|(_, link)| has(link));
-                let from = from.min_by_key(|(node, link)| (link.strikes, link.asked, **node));
+                let from = from.min_by_key(|(node, link)| (link.strikes(now), link.asked, **node));
                 let Some((node, link)) = from.filter(|_| self.wants(attester)) else {
                     self.lacking.remove(attester);
                     continue;
                 };
-                if trusted && link.strikes > 0 {
+                if trusted && link.strikes(now) > 0 {
                     continue;
                 }
                 self.ask(*node, Request::Statements { attester: *attester, from: len }, now, effects);

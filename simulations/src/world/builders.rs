@@ -20,7 +20,7 @@ use crate::{
     judge::{NOW, Named},
     node::Rumour,
     notary::{Good, Sworn},
-    scenario::{BuilderKind, Scenario},
+    scenario::{BuilderKind, Builders, Scenario, x86_64},
     variant::Variant,
 };
 
@@ -38,7 +38,7 @@ pub(super) struct Builder {
     pub(super) kind: BuilderKind,
     operator: Name,
     platform: Platform,
-    key: SigningKey,
+    pub(super) key: SigningKey,
     /// Whether its last statement is on its way to the disk, and about which action it is.
     pub(super) writing: bool,
     job: usize,
@@ -49,9 +49,15 @@ pub(super) struct Builder {
 
 /// The builders of a scenario.
 pub(super) fn all(scenario: &Scenario) -> Vec<Builder> {
-    let kinds = scenario.builder.iter().flat_map(|builders| std::iter::repeat_n(builders, builders.count));
-    let builder = |(n, builders): (usize, &crate::scenario::Builders)| {
-        let name = word(&format!("builder-{n}"));
+    let rebuilders =
+        Builders { count: scenario.rebuilders, kind: BuilderKind::Rebuild, operator: None, arch: x86_64() };
+    let kinds = scenario.builder.iter().chain([&rebuilders]);
+    let kinds = kinds.flat_map(|builders| std::iter::repeat_n(builders, builders.count));
+    let builder = |(n, builders): (usize, &Builders)| {
+        let name = word(&match builders.kind {
+            BuilderKind::Rebuild => format!("rebuilder-{n}"),
+            _ => format!("builder-{n}"),
+        });
         let key = SigningKey::from_bytes(NarHash::of(name.as_str().as_bytes()).as_bytes());
         Builder {
             attester: AttesterKey::of(&key),
@@ -98,11 +104,22 @@ pub(super) fn say(key: &SigningKey, head: &Head, time: u64, built: Attestation) 
 }
 
 impl World<'_> {
-    /// When who builds what, and who has built everything before it all begins.
+    /// When who builds what.
     pub(super) fn plan_builds(&mut self) {
         // Everything is said while there is trouble, but for what could not be.
         let trouble = self.scenario.trouble * 1000;
         for builder in 0..self.builders.len() {
+            match self.builders[builder].kind {
+                BuilderKind::Rebuild => {
+                    self.begin_to_rebuild(builder);
+                    continue;
+                }
+                BuilderKind::Wish => {
+                    self.begin_to_wish(builder);
+                    continue;
+                }
+                _ => {}
+            }
             for place in 0..self.right.len() {
                 let at = self.seed.between([0, trouble * 9 / 10]);
                 self.at(at, Event::Build { builder, place });
@@ -110,12 +127,6 @@ impl World<'_> {
             if self.builders[builder].kind == BuilderKind::Restored {
                 self.at(trouble / 2, Event::Deed(Deed::Stop { node: builder, empty: true }));
                 self.at(trouble / 2 + AGAIN, Event::Deed(Deed::Start { node: builder }));
-            }
-        }
-        for n in self.scenario.nodes - self.scenario.rebuilders..self.scenario.nodes {
-            for execution in &self.right {
-                self.nodes[n].judge.executed(execution, platform("x86_64"));
-                self.nodes[n].disk.nars.insert(archive(&execution.outputs));
             }
         }
     }
@@ -153,11 +164,13 @@ impl World<'_> {
                 let witness = (kind == BuilderKind::CopyWithWitness).then_some(witness);
                 self.state_that(builder, place, &right, copied, witness);
             }
+            // They do something else, or begin again by themselves.
+            BuilderKind::Wish | BuilderKind::Rebuild => {}
         }
     }
 
     /// A builder executes an action, and says what came of it.
-    fn execute(&mut self, builder: usize, place: usize, execution: &Execution) {
+    pub(super) fn execute(&mut self, builder: usize, place: usize, execution: &Execution) {
         let Builder { attester, platform, .. } = &self.builders[builder];
         let witness = execution.transcript().witness(attester, &execution.action);
         let platform = platform.clone();

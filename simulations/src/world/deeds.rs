@@ -5,18 +5,19 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use protocol::{
     evidence::{Evidence, UnverifiedEvidence},
-    id::NarHash,
+    id::{ActionId, NarHash},
     limits::PIECE_BYTES,
     message::{Answer, FeedHead, Gossip, Request},
+    wish::Wish,
 };
-use trust::peer::{Effect, Fate, GaveUp, Input, Piece, Relay, Why};
+use trust::peer::{Effect, Fate, GaveUp, Input, Piece, Relay, Serve, Why};
 
-use super::{Event, World, Write, relays, short};
+use super::{Builder, Event, World, Write, relays, short};
 use crate::{
     invariants::{self, Violation},
-    node::{self, Rumour, Ticket},
+    node::{self, Rumour, Ticket, Told},
     notary::Good,
-    scenario::HostileKind,
+    scenario::{BuilderKind, HostileKind},
     variant::Variant,
 };
 
@@ -42,14 +43,18 @@ impl World<'_> {
         match effect {
             Effect::Ask { node, question, request } => self.ask(n, node::place(&node), question, request),
             Effect::Answer { ticket, answer } => self.answer(n, ticket, answer),
+            Effect::Serve { ticket, serve: Serve::Action { action } } => {
+                let answer = self.what_is(n, &action);
+                self.answer(n, ticket, answer);
+            }
             Effect::Serve { ticket, serve } => {
                 let answer = self.nodes[n].disk.serve(serve);
                 self.answer(n, ticket, answer);
             }
             Effect::Keep { task, items } => self.write(n, Write::Keep { task, items }),
             Effect::Publish { gossip } => self.publish(n, gossip),
-            // Nobody rebuilds here, so nothing is wished or looked for.
-            Effect::Proclaim { .. } | Effect::Sought { .. } => {}
+            Effect::Proclaim { wish } => self.proclaim(n, wish),
+            Effect::Sought { action, found } => self.sought(n, action, found.is_some()),
             Effect::Relay { message, relay } => self.relay(n, message, relay),
             Effect::Fetch { task, node, nar, .. } => self.fetch(n, node::place(&node), task, nar),
             Effect::Cancel { task } => _ = self.nodes[n].fetching.remove(&task),
@@ -117,6 +122,7 @@ impl World<'_> {
                 self.builders[builder].writing = false;
                 self.nodes[n].disk.keep(Good::Statement(sworn.clone()));
                 let about = self.nodes[n].judge.learn(&[Good::Statement(sworn.clone())]);
+                self.measure_said(builder, &about);
                 if tell {
                     let heads = vec![self.nodes[n].disk.head(&sworn.signed.statement().attester)];
                     self.input(n, Input::Made { items: vec![sworn.to_item()], heads });
@@ -127,6 +133,17 @@ impl World<'_> {
                 self.nodes[n].disk.nars.insert(nar);
                 self.line(n, || format!("has fetched {}", short(&nar)));
                 self.input(n, Input::Admitted { nar, result: Ok(()) });
+            }
+        }
+    }
+
+    fn measure_said(&mut self, builder: usize, about: &BTreeSet<ActionId>) {
+        let Builder { attester, kind, .. } = &self.builders[builder];
+        let Some(measures) = &mut self.measures else { return };
+        for action in about {
+            measures.said.entry(*action).or_default().push(self.now);
+            if let BuilderKind::Copy | BuilderKind::CopyWithWitness = kind {
+                measures.copied.insert((*attester, *action), self.now);
             }
         }
     }
@@ -170,6 +187,13 @@ impl World<'_> {
         self.spread(n, n, &rumour);
     }
 
+    fn proclaim(&mut self, n: usize, wish: Wish) {
+        self.line(n, || format!("wishes for {} actions", wish.actions().len()));
+        let rumour = Rumour::of_wish(wish.into());
+        self.nodes[n].is_news(&rumour, self.now);
+        self.spread(n, n, &rumour);
+    }
+
     /// Sends gossip to all that a node is connected to, but for the one from which it has it.
     fn spread(&mut self, n: usize, from: usize, rumour: &Arc<Rumour>) {
         if !relays(self.nodes[n].hostile) {
@@ -197,13 +221,18 @@ impl World<'_> {
             return;
         }
         node.next += 1;
-        let (message, gossip) = (node.next, rumour.gossip.clone());
+        let (message, told) = (node.next, rumour.told.clone());
         node.held.insert(message, (from, rumour));
-        self.line(n, || match &gossip {
-            Some(gossip) => format!("hears {} items from n{from}", gossip.0.len()),
-            None => format!("hears nonsense from n{from}"),
+        self.line(n, || match &told {
+            Told::Feeds(Some(gossip)) => format!("hears {} items from n{from}", gossip.0.len()),
+            Told::Wish(Some(_)) => format!("hears a wish from n{from}"),
+            Told::Feeds(None) | Told::Wish(None) => format!("hears nonsense from n{from}"),
         });
-        self.input(n, Input::Heard { node: node::id(from), message, gossip });
+        let node = node::id(from);
+        match told {
+            Told::Feeds(gossip) => self.input(n, Input::Heard { node, message, gossip }),
+            Told::Wish(wish) => self.input(n, Input::Wished { node, message, wish }),
+        }
     }
 
     fn relay(&mut self, n: usize, message: u64, relay: Relay) {

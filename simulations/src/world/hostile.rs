@@ -5,11 +5,13 @@ use std::sync::Arc;
 use protocol::{
     evidence::{Evidence, Revocation, UnverifiedEvidence},
     feed::Head,
-    id::{NarHash, StatementId},
+    id::{ActionId, NarHash, StatementId},
     key::{AttesterKey, SigningKey},
+    limits,
     message::{Answer, FeedHead, Gossip, ProofsDigest, Request},
     name::Name,
     statement::{Attestation, Body, Platform, Statement, Unverified},
+    wish::{UnverifiedWish, Wish},
 };
 use trust::peer::Input;
 
@@ -20,7 +22,7 @@ use super::{
 use crate::{
     builds::outputs,
     judge::NOW,
-    node::Rumour,
+    node::{Rumour, Told},
     notary::Good,
     scenario::{BuilderKind, HostileKind},
 };
@@ -30,6 +32,11 @@ const OFTEN: [u64; 2] = [300, 3_000];
 
 /// Questions that a spammer asks of one node at once.
 const QUESTIONS: u64 = 40;
+
+/// Wishes that are told at once, and strangers of one node who wish.
+const FLOOD: usize = 3;
+/// See [`FLOOD`].
+const FLOODERS: usize = 400;
 
 /// Statements that are said again at once.
 const OLD: usize = 8;
@@ -53,7 +60,7 @@ impl World<'_> {
             HostileKind::Poison => self.seed.chance(POISON).then(|| self.poison(n, request)),
             HostileKind::Replay => self.as_it_was(n, request),
             HostileKind::Silent => self.promise(n, request),
-            HostileKind::Spam | HostileKind::Sybil => None,
+            HostileKind::Spam | HostileKind::FloodWishes | HostileKind::Sybil => None,
         }
     }
 
@@ -189,6 +196,7 @@ impl World<'_> {
         let Some(kind) = self.nodes[n].hostile else { return };
         match kind {
             HostileKind::Spam => self.spam(n),
+            HostileKind::FloodWishes => self.flood_wishes(n),
             HostileKind::Replay => self.replay(n),
             // Once: from then on its own peer tells of it.
             HostileKind::Sybil => return self.speak_with_many_keys(n),
@@ -209,19 +217,22 @@ impl World<'_> {
     }
 
     /// Gossip that is sent again has another id, or nobody would look at it.
-    fn fresh(&mut self, gossip: Option<Gossip>) -> Arc<Rumour> {
+    fn fresh(&mut self, told: Told) -> Arc<Rumour> {
         let mut id = [0; 20];
         id.copy_from_slice(&self.seed.bytes()[..20]);
-        Arc::new(Rumour { id, gossip })
+        Arc::new(Rumour { id, told })
     }
 
     fn spam(&mut self, n: usize) {
         let victim = self.builders[self.seed.below(self.builders.len())].attester;
         let seq = self.nodes[n].disk.end(&victim).len();
         let forged = self.forged(n, victim, seq).map(|item| Gossip(vec![item]));
-        let rumours = [self.fresh(forged), self.fresh(None)];
+        let wish = Wish::sign(&self.builders[0].key, self.now, [self.right[0].action]);
+        let wish = forged_wish(&wish);
+        let told = [Told::Feeds(forged), Told::Feeds(None), Told::Wish(wish), Told::Wish(None)];
+        let rumours = told.map(|told| self.fresh(told));
         for (other, connection) in self.links(n) {
-            let rumour = rumours[self.seed.below(2)].clone();
+            let rumour = rumours[self.seed.below(rumours.len())].clone();
             self.whisper(n, other, rumour);
             for question in 0..QUESTIONS {
                 // Answers are of no interest: no question of its peer has such a number.
@@ -239,9 +250,23 @@ impl World<'_> {
         if old.is_empty() {
             return;
         }
-        let rumour = self.fresh(Some(Gossip(old)));
+        let rumour = self.fresh(Told::Feeds(Some(Gossip(old))));
         for (other, _) in self.links(n) {
             self.whisper(n, other, rumour.clone());
+        }
+    }
+
+    /// Wishes of some strangers of many, each for as many actions as fit, that are nothing.
+    fn flood_wishes(&mut self, n: usize) {
+        for _ in 0..FLOOD {
+            let name = format!("stranger {} of {n}", self.seed.below(FLOODERS));
+            let key = SigningKey::from_bytes(NarHash::of(name.as_bytes()).as_bytes());
+            let seed = &mut self.seed;
+            let actions: Vec<_> = (0..limits::WISHES).map(|_| ActionId::from_bytes(seed.bytes())).collect();
+            let rumour = Rumour::of_wish(Wish::sign(&key, self.now, actions).into());
+            for (other, _) in self.links(n) {
+                self.whisper(n, other, rumour.clone());
+            }
         }
     }
 
@@ -267,6 +292,13 @@ impl World<'_> {
         self.line(n, || format!("speaks with {count} keys"));
         self.input(n, Input::Made { items, heads });
     }
+}
+
+/// The same, with another signature.
+fn forged_wish(wish: &Wish) -> Option<UnverifiedWish> {
+    let mut bytes = wish.to_bytes();
+    *bytes.last_mut()? ^= 1;
+    UnverifiedWish::from_bytes(&bytes).ok()
 }
 
 fn nothing(request: &Request) -> Answer {

@@ -130,6 +130,7 @@ impl World<'_> {
         self.line(n, || if empty { "is killed, and its disk is lost" } else { "is killed" });
         self.nodes[n].stop(empty);
         self.builder_is_killed(n);
+        self.rebuilders.remove(&n);
         self.all_notice();
     }
 
@@ -139,6 +140,9 @@ impl World<'_> {
         }
         self.line(n, || "starts");
         let about = self.nodes[n].start(self.now);
+        if self.builders.get(n).is_some_and(|builder| builder.kind == BuilderKind::Rebuild) {
+            self.begin_to_rebuild(n);
+        }
         for other in self.nodes[n].wants.clone() {
             self.dial_in(n, other, REDIAL);
         }
@@ -186,7 +190,7 @@ impl World<'_> {
         // What was built here and is rotten is built again.
         for node in self.nodes.iter_mut().filter(|node| node.honest) {
             let built =
-                self.right.iter().filter(|execution| node.judge.execution(&execution.action).is_some());
+                self.actions.values().filter(|execution| node.judge.execution(&execution.action).is_some());
             node.disk.nars.extend(built.map(|execution| archive(&execution.outputs)));
         }
     }

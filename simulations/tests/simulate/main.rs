@@ -3,8 +3,10 @@
 //! * `scenarios.rs`: every scenario holds.
 //! * `variants.rs`: nodes that are broken on purpose are noticed.
 //! * `replays.rs`: a seed is the same world, always.
+//! * `figures.rs`: what is measured is measured again.
 //! * `manual.rs`: `docs/simulations.md` is what happens.
 
+mod figures;
 mod manual;
 mod replays;
 mod scenarios;

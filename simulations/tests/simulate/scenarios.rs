@@ -1,7 +1,8 @@
 use std::{env, ops::Range, thread};
 
 use simulations::{
-    scenario::Scenario,
+    invariants::Violation,
+    scenario::{BuilderKind, Scenario},
     trace::Trace,
     world::{Report, World},
 };
@@ -56,6 +57,15 @@ fn everything_at_once_holds() {
     let report = hold("mixed", &mixed, 0..seeds);
     // Liars are found out, and forgeries are looked at once for all.
     assert!(report.refused > seeds && report.signatures > 0, "{report:?}");
+}
+
+/// What `wishes.toml` shows is the doing of whoever wishes: who waits and does not say so goes on waiting.
+#[test]
+fn nothing_is_rebuilt_that_nobody_wishes() {
+    let mut wishes = scenario("wishes");
+    wishes.builder.retain(|builders| builders.kind != BuilderKind::Wish);
+    let failure = World::new(&wishes, 1, None, Trace::off()).run(None).unwrap_err();
+    assert!(matches!(failure.violation, Violation::Stuck { accepted: 0, expected: 10, .. }), "{failure:?}");
 }
 
 /// What `fooled.toml` shows is not for want of looking: with one liar less, nobody is.

@@ -43,8 +43,8 @@ pub(super) struct Link {
     pub(super) speed: u64,
     /// It is not asked for pieces before then.
     pub(super) rest: Time,
-    pub(super) strikes: u32,
-    /// When it had the last one.
+    strikes: u32,
+    /// Since when they are as many: one is forgotten each [`STRIKE_LIFE`].
     struck: Time,
     pub(super) requests: Bucket,
     pub(super) gossip: Bucket,
@@ -94,10 +94,7 @@ impl Links {
     /// Counts something against a node; whether it is to go.
     pub(super) fn strike(&mut self, node: NodeId, why: Why, now: Time) -> bool {
         let Some(link) = self.links.get_mut(&node) else { return false };
-        // What was long ago is forgotten, or every line would break that lasts long enough.
-        let forgotten = now.0.saturating_sub(link.struck.0) / STRIKE_LIFE;
-        link.strikes = link.strikes.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX));
-        link.struck = now;
+        link.forget(now);
         link.strikes += match why {
             Why::Wrong => STRIKES,
             Why::Forged | Why::Nonsense => 4,
@@ -132,6 +129,19 @@ impl Links {
 }
 
 impl Link {
+    /// What counts against it.
+    pub(super) fn strikes(&self, now: Time) -> u32 {
+        let forgotten = now.0.saturating_sub(self.struck.0) / STRIKE_LIFE;
+        self.strikes.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+    }
+
+    /// What was long ago does not count, or every line would break that lasts long enough.
+    fn forget(&mut self, now: Time) {
+        self.strikes = self.strikes(now);
+        let since = now.0.saturating_sub(self.struck.0) % STRIKE_LIFE;
+        self.struck = if self.strikes == 0 { now } else { Time(now.0 - since) };
+    }
+
     /// Notes what it says to have of a feed.
     pub(super) fn say(&mut self, attester: AttesterKey, said: Said) {
         if self.said.len() < SAID || self.said.contains_key(&attester) {

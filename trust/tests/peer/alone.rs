@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use protocol::{
     evidence::{Equivocation, Evidence, Revocation, UnverifiedEvidence},
-    id::StatementId,
+    id::{ActionId, StatementId},
     key::AttesterKey,
     message::{Answer, FeedHead, Gossip, ProofsDigest, Request},
     statement::Unverified,
@@ -501,4 +501,90 @@ fn silence_about_many_things_at_once() {
         }
     }
     assert_eq!(effects, [Effect::Disconnect { node: node(2), why: Why::Silent }]);
+}
+
+/// Nonsense from node 2, which answers everything else with nothing; whether it is refused for that.
+fn nonsense(peer: &mut Peer, now: u64) -> bool {
+    let effects = peer.handle(Input::Heard { node: node(2), message: 1, gossip: None }, Time(now));
+    for (_, question, _) in asked(&effects) {
+        peer.handle(answered(question, heads(vec![])), Time(now));
+    }
+    effects.contains(&Effect::Disconnect { node: node(2), why: Why::Nonsense })
+}
+
+/// One strike is forgotten each [`limits::STRIKE_LIFE`], however they came: nonsense is four, and
+/// twelve are too many.
+#[test]
+fn strikes_are_forgotten_one_by_one() {
+    const LIFE: u64 = limits::STRIKE_LIFE;
+    for (moments, refused) in [
+        ([0, 0, 0], true),
+        ([0, 0, LIFE - 1], true),
+        ([0, 0, LIFE], false),
+        // It is forgotten at its time, though there was another one meanwhile.
+        ([0, LIFE - 1, LIFE - 1], true),
+        ([0, LIFE - 1, LIFE], false),
+        // What is forgotten long ago does not count against what comes.
+        ([4 * LIFE, 4 * LIFE, 5 * LIFE - 1], true),
+        ([4 * LIFE, 4 * LIFE, 5 * LIFE], false),
+    ] {
+        let (mut peer, effects) = alone();
+        peer.handle(answered(asked(&effects)[0].1, heads(vec![])), Time(0));
+        assert_eq!(moments.map(|now| nonsense(&mut peer, now)), [false, false, refused], "{moments:?}");
+    }
+    // Four in forty minutes, for days.
+    let (mut peer, effects) = alone();
+    peer.handle(answered(asked(&effects)[0].1, heads(vec![])), Time(0));
+    assert!((0..200).all(|n| !nonsense(&mut peer, 4 * LIFE * n)));
+}
+
+/// Of those who say to have a feed, who broke no rule is asked for it, however busy; and so is the
+/// other when his last strike is forgotten.
+#[test]
+fn who_has_no_strikes_is_asked_first() {
+    let forgotten = 4 * limits::STRIKE_LIFE;
+    for (now, first) in [(limits::ROUND, 3), (forgotten - 1, 3), (forgotten, 2)] {
+        let (mut peer, effects) = alone();
+        peer.handle(answered(asked(&effects)[0].1, heads(vec![])), Time(0));
+        assert!(!nonsense(&mut peer, 0));
+        let now = Time(now);
+        let rounds = asked(&peer.handle(Input::Connected { node: node(3) }, now));
+        let say = |peer: &mut Peer, n| {
+            let round = rounds.iter().find(|(of, ..)| *of == n).unwrap().1;
+            asked(&peer.handle(answered(round, heads(vec![head(7, 5)])), now))
+        };
+        // The one is asked, for there is nobody else; then the other says so, too, and has much to do.
+        let first_part = say(&mut peer, 2)[0].1;
+        assert_eq!(say(&mut peer, 3), []);
+        let action = ActionId::from_bytes([1; 32]);
+        let sought = asked(&peer.handle(Input::Seek { action }, now))[0].1;
+        let sought = asked(&peer.handle(answered(sought, Answer::Absent), now));
+        assert!(matches!(sought[..], [(3, _, Request::Action { .. })]), "{sought:?}");
+        let items = Answer::Items(vec![statement(&feed(7, 1, None)[0])]);
+        let effects = peer.handle(answered(first_part, items), now);
+        let [Effect::Keep { task, .. }] = effects[..] else { panic!("{effects:?}") };
+        let kept = Input::Kept { task, fates: vec![Fate::New], heads: vec![head(7, 1)] };
+        assert_eq!(pulled(&peer.handle(kept, now)), [(first, key(7))], "{now:?}");
+    }
+}
+
+/// Whoever promises much and has strikes takes no place from what somebody without any has.
+#[test]
+fn feeds_of_those_without_strikes_come_first() {
+    let mut all: Vec<_> = (1..=18).map(|n| head(n, 1)).collect();
+    all.sort_by_key(|head| head.attester);
+    let mut peer = Peer::new(all.iter().map(|head| head.attester).collect(), [], BTreeSet::new());
+    let [liar, honest, silent] =
+        [2, 3, 4].map(|n| asked(&peer.handle(Input::Connected { node: node(n) }, Time(0)))[0].1);
+    peer.handle(Input::Heard { node: node(2), message: 1, gossip: None }, Time(0));
+    let say = |peer: &mut Peer, round, said: &[FeedHead]| {
+        pulled(&peer.handle(answered(round, heads(said.to_vec())), Time(0)))
+    };
+    assert_eq!(say(&mut peer, silent, &all[10..]).len(), limits::PULLS);
+    assert_eq!([say(&mut peer, liar, &all[..8]), say(&mut peer, honest, &all[8..10])], [[], []]);
+    assert_eq!(pulled(&peer.handle(Input::Tick, Time(limits::PATIENCE - 1))), []);
+    // The places are free.
+    let expected = [(3, 8), (3, 9), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4), (2, 5)];
+    let expected = expected.map(|(node, place): (u8, usize)| (node, all[place].attester));
+    assert_eq!(pulled(&peer.handle(Input::Tick, Time(limits::PATIENCE))), expected);
 }
