@@ -24,7 +24,7 @@ use tokio::{
 use trust::{
     limits::REBUILDS,
     peer::Time,
-    rebuild::{Need, Queue, before},
+    rebuild::{Need, Queue},
 };
 
 use crate::{
@@ -479,22 +479,10 @@ impl News {
         let mut needs = Vec::new();
         for action in self.actions {
             let claims = store.claims(&action)?;
-            let spoken: BTreeSet<_> = claims.iter().map(|signed| signed.statement().attester).collect();
-            let need = match spoken.contains(&own) {
-                true => None,
-                false => {
-                    let wishes = wished.get(&action);
-                    let may = |key: &AttesterKey| {
-                        !spoken.contains(key) && !wishes.is_some_and(|wishes| wishes.contains(key))
-                    };
-                    let others = judgement.voters().keys().map(|(key, _)| *key);
-                    let before = before(&own, others.filter(may), &action);
-                    let claims = judgement.claims(&action, None)?;
-                    let votes: Vec<_> = claims.votes().map(|(_, claim)| &claim.outputs).collect();
-                    let disputed = votes.windows(2).any(|pair| pair[0] != pair[1]);
-                    Some(Need { votes: votes.len(), disputed, wished: wishes.is_some(), before })
-                }
-            };
+            let spoken = claims.iter().map(|signed| signed.statement().attester).collect();
+            let others = judgement.voters().keys().map(|(key, _)| *key);
+            let claims = judgement.claims(&action, None)?;
+            let need = Need::of(&own, &action, &claims, &spoken, wished.get(&action), others);
             needs.push((action, need));
         }
         Ok((self.seen, needs))

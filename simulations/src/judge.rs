@@ -10,7 +10,7 @@ use serde_json::json;
 use trust::{
     ledger::{self, Record, Voters, Why},
     policy,
-    rebuild::{Need, before},
+    rebuild::Need,
     roster::{Attester, Roster},
     standing::Standings,
     verdict::{Outcome, Verdict, decide, judge},
@@ -164,18 +164,8 @@ impl Judge {
         wishers: Option<&BTreeSet<AttesterKey>>,
     ) -> Option<Need> {
         let records = self.records.get(action).into_iter().flatten();
-        let spoken: BTreeSet<_> = records.map(|sworn| sworn.signed.statement().attester).collect();
-        if spoken.contains(own) {
-            return None;
-        }
-        let may = |key: &AttesterKey| {
-            !spoken.contains(key) && !wishers.is_some_and(|wishers| wishers.contains(key))
-        };
-        let before = before(own, self.rules.named.keys().copied().filter(may), action);
-        let claims = self.claims(action);
-        let votes: Vec<_> = claims.votes().map(|(_, claim)| &claim.outputs).collect();
-        let disputed = votes.windows(2).any(|pair| pair[0] != pair[1]);
-        Some(Need { votes: votes.len(), disputed, wished: wishers.is_some(), before })
+        let spoken = records.map(|sworn| sworn.signed.statement().attester).collect();
+        Need::of(own, action, &self.claims(action), &spoken, wishers, self.rules.named.keys().copied())
     }
 
     /// Who copied what he says of an action, as far as this node can tell.

@@ -9,11 +9,15 @@
 //! keys score highest for it ([`turn`]), as many as votes are missing; the others follow after a
 //! while, in case those are away. Nothing here is believed, or decides anything but the order.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use protocol::{id::ActionId, key::AttesterKey, wish::turn};
 
 use crate::{
+    ledger::Claims,
     limits::{
         REBUILD_FAILURES, REBUILD_PAUSE, REBUILD_PAUSE_MOST, REBUILD_TURN, REBUILD_TURN_WISHED, REBUILDS,
     },
@@ -29,8 +33,32 @@ pub struct Need {
     pub disputed: bool,
     /// Whether somebody who is listened to wishes it.
     pub wished: bool,
-    /// How many others come first, as [`before`] counts them.
+    /// How many others come first: it is more their turn.
     pub before: usize,
+}
+
+impl Need {
+    /// What a rebuilder with the key `own` is to do about an action; `None` if it has spoken about it.
+    ///
+    /// `spoken` are all who have, strangers too; `wishers` those who wish it, if anybody who is
+    /// listened to does; `others` all who may execute it as well.
+    pub fn of(
+        own: &AttesterKey,
+        action: &ActionId,
+        claims: &Claims,
+        spoken: &BTreeSet<AttesterKey>,
+        wishers: Option<&BTreeSet<AttesterKey>>,
+        others: impl IntoIterator<Item = AttesterKey>,
+    ) -> Option<Self> {
+        if spoken.contains(own) {
+            return None;
+        }
+        let wishes = |key: &AttesterKey| wishers.is_some_and(|wishers| wishers.contains(key));
+        let may = others.into_iter().filter(|key| !spoken.contains(key) && !wishes(key));
+        let before = before(own, may, action);
+        let (votes, disputed) = (claims.votes().count(), claims.sides.len() > 1);
+        Some(Self { votes, disputed, wished: wishers.is_some(), before })
+    }
 }
 
 /// Actions that wait to be executed by one rebuilder.
@@ -151,9 +179,8 @@ impl Entry {
     }
 }
 
-/// Of how many of `others`, who may execute an action as well, it is more the turn than of `own`:
-/// whoever has spoken about it, or wishes it, is not among them.
-pub fn before(own: &AttesterKey, others: impl IntoIterator<Item = AttesterKey>, action: &ActionId) -> usize {
+/// Of how many of `others` it is more the turn than of `own`.
+fn before(own: &AttesterKey, others: impl IntoIterator<Item = AttesterKey>, action: &ActionId) -> usize {
     let mine = turn(own, action);
     others.into_iter().filter(|other| turn(other, action) > mine).count()
 }

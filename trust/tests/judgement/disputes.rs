@@ -11,6 +11,7 @@ use protocol::{
 use trust::{
     audit::{Dispute, Found, Severity, examine},
     ledger::Execution,
+    rebuild::Need,
     standing::Standings,
 };
 
@@ -123,4 +124,27 @@ fn what_does_not_count_makes_no_dispute() {
         vec![equivocation(&one, &other)]
     });
     assert!(equivocated.severities.is_empty() && against(&equivocated) == 1);
+}
+
+/// What a rebuilder makes of what is said: nothing, if it has spoken; and those who have, or who wish
+/// it, are not waited for.
+#[test]
+fn what_a_rebuilder_is_to_do() {
+    let need = |says: &str, wishers: Option<&[&str]>| {
+        let case = Case::new("alice, bob, carol", serde_json::json!("majority"), says);
+        let spoken = case.records.iter().map(|record| record.attester).collect();
+        let wishers = wishers.map(|wishers| wishers.iter().map(|who| key(who)).collect());
+        let others = ["alice", "bob", "carol"].map(key);
+        Need::of(&key("self"), &action(1), &case.claims(), &spoken, wishers.as_ref(), others)
+    };
+    let before = |says| need(says, None).unwrap().before;
+    let nobody = need("", None).unwrap();
+    assert_eq!((nobody.votes, nobody.disputed, nobody.wished), (0, false, false));
+    assert_eq!(before("alice:1 bob:1 carol:1"), 0, "all have spoken");
+    assert_eq!(need("", Some(&["alice", "bob", "carol"])).unwrap().before, 0, "all wish it");
+    let without = ["alice:1", "bob:1", "carol:1"].map(before);
+    assert_eq!(without.iter().sum::<usize>(), 2 * nobody.before, "each of those before is missed once");
+    let both = need("alice:1 bob:2 mallory:3", Some(&[])).unwrap();
+    assert_eq!((both.votes, both.disputed, both.wished), (2, true, true), "strangers are no voters");
+    assert_eq!(need("alice:1 self:1", None), None, "it has spoken");
 }
