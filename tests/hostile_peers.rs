@@ -14,13 +14,15 @@ use libp2p::{
 };
 use node::{driver::Fetched, key::Keys};
 use protocol::{
-    id::{NarHash, StatementId},
+    id::{ActionId, NarHash, StatementId},
     key::{AttesterKey, SigningKey},
     limits,
     message::{self, Answer, FeedHead, ProofsDigest, RangeAnswer, RangeRequest, Request},
+    wish::Wish,
 };
 use tests::inside::{Inside, archive, attestation};
 use tokio::time::{sleep, timeout};
+use trust::limits::{STRANGERS_WISHES, WISH_PAUSE};
 
 const HONEST: usize = 7;
 const HOSTILE: usize = 3;
@@ -59,7 +61,9 @@ fn evil_swarm() -> Swarm<Evil> {
         .unwrap()
         .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
         .build();
-    swarm.behaviour_mut().gossip.subscribe(&IdentTopic::new(message::FEED)).unwrap();
+    for topic in [message::FEED, message::WISH] {
+        swarm.behaviour_mut().gossip.subscribe(&IdentTopic::new(topic)).unwrap();
+    }
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
     swarm
 }
@@ -152,7 +156,13 @@ async fn evil(honest: Vec<Multiaddr>, about: AttesterKey, nar: NarHash, size: u6
             Some((_, stream)) = blobs.next() => { tokio::spawn(sell(stream)); }
             _ = spam.tick() => {
                 let data = [&n.to_le_bytes()[..], &[0x99; 30_000]].concat();
-                let _ = swarm.behaviour_mut().gossip.publish(IdentTopic::new(message::FEED), data);
+                let gossip = &mut swarm.behaviour_mut().gossip;
+                let _ = gossip.publish(IdentTopic::new(message::FEED), data);
+                // Good wishes of somebody new each time.
+                let mut secret = [9; 32];
+                secret[..8].copy_from_slice(&n.to_le_bytes());
+                let wish = Wish::sign(&SigningKey::from_bytes(&secret), n, [ActionId::from_bytes(secret)]);
+                let _ = gossip.publish(IdentTopic::new(message::WISH), wish.to_bytes());
             }
         }
         n += 1;
@@ -227,7 +237,19 @@ async fn three_of_ten_are_hostile() {
         let banished = node.banished.lock().unwrap();
         assert!(banished.is_disjoint(&names), "an honest node was banished: {banished:?}");
     }
-    // Nobody has it whom the last one can reach but liars: that is said, and nothing is kept.
+    // What she wishes is heard at the other end, among the wishes of strangers, which are few.
+    let wished = async {
+        for number in 1.. {
+            first.node.wish(Wish::sign(&key, number, [ActionId::from_bytes([1; 32])])).await.unwrap();
+            sleep(Duration::from_millis(WISH_PAUSE + 500)).await;
+            let wishes = last.node.wishes().await.unwrap();
+            assert!(wishes.len() <= STRANGERS_WISHES + 1, "{}", wishes.len());
+            if wishes.contains_key(&alice) {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, wished).await.expect("a wish is heard");
     if let Some(memory) = memory() {
         assert!(memory < MEMORY, "{} MiB", memory >> 20);
         eprintln!("{} MiB at most", memory >> 20);
