@@ -195,7 +195,7 @@ fn the_manual_is_what_happens() {
 #[test]
 fn disagreements_are_listed() {
     let machines = four();
-    let [alice, _, mallory, carol] = &machines;
+    let [alice, bob, mallory, carol] = &machines;
     alice.sandbox.ok(["build", "double"]);
     // Mallory signs the outputs of what she never executed.
     // Too few have spoken.
@@ -235,6 +235,14 @@ fn disagreements_are_listed() {
         verdicts.iter().find(|verdict| verdict["who"] == who).map(|verdict| verdict["is"].clone())
     };
     assert_eq!((is("alice"), is("mallory")), (Some("proven".into()), Some("copied".into())), "{settled}");
+    // Bob, who has done nothing so far, rebuilds what is wished, and nothing else.
+    bob.sandbox.configure("{ watch: { votes: 0 } }");
+    let end = Instant::now() + PATIENCE;
+    while bob.sandbox.ok(["attest", "list", "self"]).is_empty() {
+        assert!(Instant::now() < end, "nobody asked him");
+        carol.sandbox.ok(["audit", "settle", "double", "--times", "1", "--ask"]);
+        bob.sandbox.ok(["watch", "--once", "--package", "double"]);
+    }
     carol.sandbox.ok(["audit", "report", "-o", "report.html"]);
     let html = fs::read_to_string(carol.sandbox.project().join("report.html")).expect("the report");
     assert!(html.contains("WRONG witness") && html.contains("mallory"), "{html}");

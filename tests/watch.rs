@@ -146,6 +146,8 @@ fn liars_are_found_out() {
     let loops = lie(&mallory, |store| action(store, &module("(loop $l (br $l))")));
     let grows = "(loop $l (drop (memory.grow (i32.const 100))) (br $l))";
     let grows = lie(&mallory, |store| action(store, &module(grows)));
+    // Whose own call is the second function of the module.
+    let recurses = lie(&mallory, |store| action(store, &module("(call 1)")));
     let mallory = mallory.start();
 
     let bob = machine(&[("alice", &alice), ("mallory", &mallory)]);
@@ -158,6 +160,8 @@ fn liars_are_found_out() {
     says(&format!("✘ {traps} fails: step 1 (`program`) trapped: "));
     says(&format!("! {loops} is refused: it took longer than 5 s"));
     says(&format!("! {grows} is refused: step 1 (`program`) reached the memory limit of"));
+    // How deep the stack is, is the engine's affair: that says nothing about the action.
+    says(&format!("! {recurses} is refused: step 1 (`program`) trapped: "));
     let own = bob.sandbox.ok(["attest", "list", "self"]);
     assert_eq!(own.lines().count(), 4, "{own}");
     assert!(own.contains(&format!("{fails} failed in step 1 with exit code 7")), "{own}");

@@ -34,6 +34,11 @@ pub(super) struct Seeks {
 }
 
 impl Wishes {
+    /// Forgets what nobody has said again.
+    fn forget(&mut self, now: Time) {
+        self.latest.retain(|_, (_, heard)| heard.after(WISH_LIFE) > now);
+    }
+
     /// Whether a wish may be news, before its signature is checked.
     fn wants(&self, wish: &UnverifiedWish, follow: &BTreeSet<AttesterKey>, now: Time) -> bool {
         match self.latest.get(&wish.attester()) {
@@ -60,6 +65,7 @@ impl Peer {
 
     /// This node's owner wishes something.
     pub(super) fn wish(&mut self, wish: Wish, now: Time, effects: &mut Vec<Effect>) {
+        self.wishes.forget(now);
         self.wishes.latest.insert(wish.attester(), (wish.clone(), now));
         effects.push(Effect::Proclaim { wish });
     }
@@ -72,7 +78,7 @@ impl Peer {
         now: Time,
         effects: &mut Vec<Effect>,
     ) {
-        self.wishes.latest.retain(|_, (_, heard)| heard.after(WISH_LIFE) > now);
+        self.wishes.forget(now);
         let reject = Effect::Relay { message, relay: Relay::Reject };
         let Some(wish) = wish else {
             effects.push(reject);
@@ -113,8 +119,10 @@ impl Peer {
     pub(super) fn seek_on(&mut self, action: ActionId, now: Time, effects: &mut Vec<Effect>) {
         let Some(asked) = self.seeks.asked.get_mut(&action) else { return };
         let last = self.seeks.last;
-        let left = self.links.iter().map(|(node, _)| *node).filter(|node| !asked.contains(node));
-        match left.min_by_key(|node| (last >= Some(*node), *node)) {
+        // Who has been silent comes last: each may take half a minute to say nothing.
+        let left = self.links.iter().filter(|(node, _)| !asked.contains(node));
+        let next = left.min_by_key(|(node, link)| (link.strikes(now), last >= Some(**node), **node));
+        match next.map(|(node, _)| *node) {
             Some(node) => {
                 asked.insert(node);
                 self.ask(node, Request::Action { action }, now, effects);

@@ -557,8 +557,10 @@ fn who_has_no_strikes_is_asked_first() {
         let first_part = say(&mut peer, 2)[0].1;
         assert_eq!(say(&mut peer, 3), []);
         let action = ActionId::from_bytes([1; 32]);
-        let sought = asked(&peer.handle(Input::Seek { action }, now))[0].1;
-        let sought = asked(&peer.handle(answered(sought, Answer::Absent), now));
+        let mut sought = asked(&peer.handle(Input::Seek { action }, now));
+        if sought[0].0 == 2 {
+            sought = asked(&peer.handle(answered(sought[0].1, Answer::Absent), now));
+        }
         assert!(matches!(sought[..], [(3, _, Request::Action { .. })]), "{sought:?}");
         let items = Answer::Items(vec![statement(&feed(7, 1, None)[0])]);
         let effects = peer.handle(answered(first_part, items), now);

@@ -10,7 +10,7 @@ use protocol::{
     wish::{UnverifiedWish, Wish},
 };
 use trust::{
-    limits::{BANISHED, SEEKS, STRANGERS_WISHES, WISH_LIFE, WISH_PAUSE, WISHES},
+    limits::{BANISHED, PATIENCE, SEEKS, STRANGERS_WISHES, WISH_LIFE, WISH_PAUSE, WISHES},
     peer::{Effect, Input, NodeId, Peer, Relay, Serve, Time, Why},
 };
 
@@ -131,7 +131,11 @@ fn asks(effects: &[Effect]) -> Option<(NodeId, u64)> {
 }
 
 fn answer(peer: &mut Peer, question: u64, answer: Option<Answer>) -> Vec<Effect> {
-    peer.handle(Input::Answered { question, answer }, Time(1))
+    answer_at(peer, question, answer, 1)
+}
+
+fn answer_at(peer: &mut Peer, question: u64, answer: Option<Answer>, now: u64) -> Vec<Effect> {
+    peer.handle(Input::Answered { question, answer }, Time(now))
 }
 
 fn known(n: u8) -> Box<KnownAction> {
@@ -173,6 +177,20 @@ fn nobody_knows() {
     let (_, question) = asks(&peer.handle(Input::Seek { action: wanted }, Time(1))).unwrap();
     let effects = answer(&mut peer, question, Some(Answer::Have(vec![])));
     assert_eq!(effects, nobody, "an answer to something else");
+}
+
+/// A node that was silent once does not hold up whoever looks for something the next time.
+#[test]
+fn the_silent_are_asked_last() {
+    let mut peer = connected(&[2, 3]);
+    let ask = |peer: &mut Peer, n, now| {
+        asks(&peer.handle(Input::Seek { action: action(n).id() }, Time(now))).unwrap().0
+    };
+    assert_eq!(ask(&mut peer, 1, 1), node(2));
+    let (next, question) = asks(&peer.handle(Input::Tick, Time(PATIENCE + 1))).unwrap();
+    assert_eq!(next, node(3));
+    answer_at(&mut peer, question, Some(Answer::Absent), PATIENCE + 2);
+    assert_eq!(ask(&mut peer, 2, PATIENCE + 3), node(3));
 }
 
 #[test]
