@@ -11,53 +11,13 @@ use protocol::witness::Witness;
 use tests::{
     machine::{Machine, PATIENCE},
     manual::{Command, blocks, commands},
+    miscompiler::{compiler, project},
     repository,
 };
 
 const ASSIZE: &str = env!("CARGO_BIN_EXE_assize");
 
 const PEOPLE: [&str; 4] = ["alice", "bob", "mallory", "carol"];
-
-/// A compiler that writes a module with two functions. The constant of one of them it computes with
-/// `operator`.
-fn compiler(operator: &str) -> Vec<u8> {
-    let module = wat::parse_str(
-        r#"(module
-            (func $double (export "double") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
-            (func $triple (export "triple") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 3))))"#,
-    );
-    let module = module.expect("a module");
-    // i32.const 2, i32.mul
-    let at = module.windows(3).position(|bytes| bytes == [0x41, 2, 0x6c]).expect("the constant") + 1;
-    let data: String = module.iter().map(|byte| format!("\\{byte:02x}")).collect();
-    let text = format!(
-        r#"(module
-            (import "wasi_snapshot_preview1" "path_open"
-              (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-            (memory (export "memory") 1)
-            (data (i32.const 0) "out/double.wasm")
-            (data (i32.const 1024) "{data}")
-            (func (export "_start")
-              (i32.store8 (i32.const {constant}) ({operator} (i32.const 1) (i32.const 1)))
-              (drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 15) (i32.const 1)
-                (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 512)))
-              (i32.store (i32.const 520) (i32.const 1024))
-              (i32.store (i32.const 524) (i32.const {len}))
-              (drop (call $write (i32.load (i32.const 512)) (i32.const 520) (i32.const 1) (i32.const 528)))))"#,
-        constant = 1024 + at,
-        len = module.len(),
-    );
-    wat::parse_str(text).expect("a compiler")
-}
-
-const PROJECT: &str = "
-local assize = import 'assize.libsonnet';
-local build(name, compiler) = assize.derivation({
-  name: name, inputs: { compiler: assize.source(compiler) }, steps: [{ run: '/in/compiler', args: ['compiler'] }],
-});
-{ double: build('double', 'compiler.wasm'), miscompiled: build('miscompiled', 'miscompiler.wasm') }
-";
 
 /// The compiled code of the two compilers on a machine that has built both: of the right one, and of
 /// the wrong one.
@@ -86,11 +46,7 @@ fn four() -> [Machine; 4] {
     let machines = PEOPLE.map(|_| {
         let machine = Machine::new(ASSIZE);
         machine.sandbox.ok(["key", "show"]);
-        machine
-            .sandbox
-            .write("build.jsonnet", PROJECT)
-            .write("compiler.wasm", compiler("i32.add"))
-            .write("miscompiler.wasm", compiler("i32.sub"));
+        project(&machine.sandbox);
         machine.start()
     });
     for one in &machines {
@@ -135,11 +91,7 @@ fn the_manual_is_what_happens() {
         code(machine)
     };
     let other = Machine::new(ASSIZE);
-    other
-        .sandbox
-        .write("build.jsonnet", PROJECT)
-        .write("compiler.wasm", compiler("i32.add"))
-        .write("miscompiler.wasm", compiler("i32.sub"));
+    project(&other.sandbox);
     let [right, wrong] = miscompiles(&other);
     let modules = mallory.sandbox.home().join("modules");
     fs::create_dir_all(&modules).expect("the compiled modules");
@@ -156,6 +108,11 @@ fn the_manual_is_what_happens() {
             copy(&right, &hers);
         }
         play(&machines[n], command, &action);
+        if command.line == "assize audit diff double" {
+            carol.sandbox.ok(["audit", "diff", "double", "--html", "diff.html"]);
+            let html = fs::read_to_string(carol.sandbox.project().join("diff.html")).expect("the page");
+            assert!(html.contains("out of mallory") && html.contains("i32.const 0"), "{html}");
+        }
         if command.line == "assize why double" {
             let shown = carol.sandbox.json(&["why", "double"]);
             shown["action"].as_str().expect("an action").clone_into(&mut action);
@@ -187,7 +144,7 @@ fn the_manual_is_what_happens() {
     carol.sandbox.fails(&["audit", "list", "--since", "yesterday"], 2, &["is no day"]);
     carol.sandbox.ok(["audit", "report", "-o", "report.html"]);
     let html = fs::read_to_string(carol.sandbox.project().join("report.html")).expect("the report");
-    assert!(html.starts_with("<!doctype html>") && html.contains("Nobody disagrees"), "{html}");
+    assert!(html.starts_with("<!DOCTYPE html>") && html.contains("Nobody disagrees"), "{html}");
     assert!(!html.contains("<script") && !html.contains("http:") && !html.contains("https:"), "{html}");
 }
 
@@ -230,11 +187,8 @@ fn disagreements_are_listed() {
     none(&["--since", "9000-01-01"]);
     find(&["--package", "d*", "--attester", "mallory", "--severity", "witness", "--since", "2020-01-01"]);
     let settled = carol.sandbox.json(&["audit", "settle", "double", "--times", "1", "--offline"]);
-    let is = |who: &str| {
-        let verdicts = settled["verdicts"].as_array().expect("verdicts");
-        verdicts.iter().find(|verdict| verdict["who"] == who).map(|verdict| verdict["is"].clone())
-    };
-    assert_eq!((is("alice"), is("mallory")), (Some("proven".into()), Some("copied".into())), "{settled}");
+    let said = serde_json::json!({ "alice": "proven", "mallory": "copied" });
+    assert_eq!(settled["settled"], said, "{settled}");
     // Bob, who has done nothing so far, rebuilds what is wished, and nothing else.
     bob.sandbox.configure("{ watch: { votes: 0 } }");
     let end = Instant::now() + PATIENCE;
@@ -246,4 +200,8 @@ fn disagreements_are_listed() {
     carol.sandbox.ok(["audit", "report", "-o", "report.html"]);
     let html = fs::read_to_string(carol.sandbox.project().join("report.html")).expect("the report");
     assert!(html.contains("WRONG witness") && html.contains("mallory"), "{html}");
+    carol.sandbox.ok(["audit", "report", "--json", "-o", "report.json"]);
+    let json = fs::read_to_string(carol.sandbox.project().join("report.json")).expect("the report");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["data"]["disputes"][0]["package"], "double");
 }

@@ -1,14 +1,10 @@
 //! A peer that nobody here wrote: js-libp2p connects with a node (SPEC §17) and hears what it says.
 //!
-//! npm installs it once, pinned by `interop/package-lock.json`, into a directory that lasts;
 //! `interop/peer.mjs` is all that it is told to do.
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader},
-    os::unix::fs::symlink,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
 };
@@ -16,69 +12,33 @@ use std::{
 use data_encoding::HEXLOWER;
 use protocol::{
     evidence::UnverifiedEvidence,
-    id::NarHash,
     message::{self, Gossip},
     statement::Body,
 };
 use serde_json::Value;
 use tests::{
-    cache,
     machine::{Machine, PATIENCE},
-    must, repository,
+    npm::Script,
 };
-
-/// Refuses what is too old for js-libp2p, which would fail without saying why.
-const NODE: &str = "if (parseInt(process.versions.node) < 20) throw new Error(process.version)";
-
-/// The directory of the packages of `package-lock.json`.
-fn packages() -> PathBuf {
-    let interop = repository().join("tests/interop");
-    let lock = fs::read(interop.join("package-lock.json")).expect("the lock file");
-    // Not an archive, but the same hash, as `b3sum` gives it.
-    let home = cache().join(format!("js-{}", NarHash::of(&lock).to_hex()));
-    let packages = home.join("node_modules");
-    if packages.is_dir() {
-        return packages;
-    }
-    // Another run may do the same at the same time: what is not whole yet has another name.
-    let part = tempfile::tempdir_in(cache()).expect("a directory of the cache");
-    for file in ["package.json", "package-lock.json"] {
-        fs::copy(interop.join(file), part.path().join(file)).expect("a file of the cache");
-    }
-    let mut npm = Command::new("npm");
-    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(part.path());
-    must(npm, "npm, with a way to its registry");
-    if let Err(error) = fs::rename(part.path(), &home) {
-        assert!(packages.is_dir(), "{}: {error}", home.display());
-    }
-    packages
-}
 
 /// `interop/peer.mjs`, running. It ends by itself when this is dropped.
 struct Peer {
     child: Child,
     lines: mpsc::Receiver<String>,
-    /// Its script, and a link to its packages, which Node.js looks for beside the script.
-    _directory: tempfile::TempDir,
+    _script: Script,
 }
 
 impl Peer {
     /// Starts one that connects with the node at `address`.
     fn start(address: &str) -> Self {
-        let mut node = Command::new("node");
-        node.args(["--eval", NODE]);
-        must(node, "node (Node.js 20 or later)");
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let script = directory.path().join("peer.mjs");
-        fs::copy(repository().join("tests/interop/peer.mjs"), &script).expect("a temporary file");
-        symlink(packages(), directory.path().join("node_modules")).expect("a link");
-        let mut command = Command::new("node");
-        command.arg(script).arg(address).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let script = Script::new("interop", "peer.mjs");
+        let mut command = script.command();
+        command.arg(address).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("Node.js starts");
         let said = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let (to, lines) = mpsc::channel();
         thread::spawn(move || said.map_while(Result::ok).try_for_each(|line| to.send(line)));
-        Self { child, lines, _directory: directory }
+        Self { child, lines, _script: script }
     }
 
     /// Waits for what it says next, which must be that event.

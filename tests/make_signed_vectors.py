@@ -142,8 +142,10 @@ FORK = ["equivocation", signed(encoded(time=1)), signed(encoded(time=2))]
 
 
 def digest(*proofs):
-    hashes = sorted({b"\xff" * 32 if p[0] == "equivocation" else blake3(cbor2.dumps(p)).digest() for p in proofs})
-    return blake3(b"".join(hashes), derive_key_context="assize 2026-11 proofs").digest() if proofs else ZEROS
+    places = [p[2] for p in proofs if p[0] == "revocation"]
+    known = min(places).to_bytes(8, "big") if places else b""
+    known += b"\xff" if any(p[0] == "equivocation" for p in proofs) else b""
+    return blake3(known, derive_key_context="assize 2026-11 proofs").digest() if proofs else ZEROS
 
 
 def message(name, value, behind=b""):
@@ -166,6 +168,13 @@ message("ok_heads_none.answer", ["heads", [], False])
 message("ok_items.answer", ["items", [FIRST_ITEM, REVOKED, FORK]])
 message("ok_items_none.answer", ["items", []])
 message("ok_busy.answer", ["busy"])
+message("ok_absent.answer", ["absent"])
+message("ok_action.request", ["action", ACTION])
+message("ok_log.request", ["log", ACTION])
+message("ok_log.answer", ["log", b"\x1b[31merror\n", 2**40])
+message("ok_log_empty.answer", ["log", b"", 0])
+message("log_long.answer", ["log", bytes(65537), 0])
+message("log_text.answer", ["log", "error", 0])
 message("ok_have.request", ["have", [ACTION, NAR]])
 message("have_nothing.request", ["have", []])
 message("have_out_of_order.request", ["have", [NAR, ACTION]])

@@ -78,7 +78,7 @@ fn a_vote_is_one_command() {
     assert_eq!(said.out, format!("✔ small {action}: agrees with alice\n"));
     let again = bob.sandbox.json(&["attest", "rebuild", &action, "--offline"]);
     assert_eq!((&again["name"], &again["signed"]), (&"small".into(), &true.into()));
-    assert_eq!(again["others"]["agree"], serde_json::json!(["alice"]));
+    assert_eq!(again["others"], serde_json::json!({ "alice": "proven" }));
     let unknown = ActionId::from_bytes([7; 32]).to_string();
     bob.sandbox.fails(&["attest", "rebuild", &unknown], 4, &["no connected node says what act:", "peer add"]);
     bob.sandbox.fails(&["attest", "rebuild", "act:x"], 2, &["act:x"]);
@@ -106,8 +106,11 @@ fn module(body: &str) -> String {
     format!(
         r#"(module
             (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
             (memory (export "memory") 1)
-            (func (export "_start") {body}))"#
+            (data (i32.const 0) "\08\00\00\00\0d\00\00\00no \1b[31mluck\0a")
+            (func $complain (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 64))))
+            (func $start (export "_start") {body}))"#
     )
 }
 
@@ -141,13 +144,12 @@ fn liars_are_found_out() {
     mallory.says(act(&a), out(NarHash::of(b"a lie"), 9), None);
     let copied = alice.store().realisation(&act(&b)).expect("known").expect("built").outputs;
     mallory.says(act(&b), copied, Some(Witness::from_bytes([3; 32])));
-    let fails = lie(&mallory, |store| action(store, &module("(call $exit (i32.const 7))")));
+    let fails = lie(&mallory, |store| action(store, &module("(call $complain) (call $exit (i32.const 7))")));
     let traps = lie(&mallory, |store| action(store, &module("unreachable")));
     let loops = lie(&mallory, |store| action(store, &module("(loop $l (br $l))")));
     let grows = "(loop $l (drop (memory.grow (i32.const 100))) (br $l))";
     let grows = lie(&mallory, |store| action(store, &module(grows)));
-    // Whose own call is the second function of the module.
-    let recurses = lie(&mallory, |store| action(store, &module("(call 1)")));
+    let recurses = lie(&mallory, |store| action(store, &module("(call $start)")));
     let mallory = mallory.start();
 
     let bob = machine(&[("alice", &alice), ("mallory", &mallory)]);
@@ -172,6 +174,15 @@ fn liars_are_found_out() {
     assert_eq!(bob.sandbox.run(["why", &fails.to_string()]).code, 10);
     let said = bob.sandbox.run(["attest", "rebuild", &fails.to_string()]);
     assert_eq!((said.code, said.out.contains("(signed before)")), (100, true), "{}", said.err);
+
+    // What it printed there is told to whoever asks, and of what nobody was told that it was executed, nothing.
+    let bob = bob.start();
+    alice.sandbox.ok(["peer", "add", &bob.address]);
+    alice.sandbox.fails(&["log", &fails.to_string()], 4, &["there is no log", "--ask"]);
+    assert_eq!(alice.sandbox.ok(["log", "--ask", &fails.to_string()]), "no \x1b[31mluck\n");
+    let said = alice.sandbox.json(&["log", "--ask", &fails.to_string()]);
+    assert_eq!(said["log"], "no \x1b[31mluck\n");
+    alice.sandbox.fails(&["log", "--ask", &loops.to_string()], 4, &["nobody who is connected"]);
 
     // Who looks at alice alone, or at other packages, does less.
     let carol = machine(&[("alice", &alice), ("mallory", &mallory)]);

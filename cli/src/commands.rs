@@ -3,10 +3,11 @@
 use std::{path::PathBuf, process::ExitCode};
 
 mod attest;
-mod audit;
+pub(crate) mod audit;
 mod build;
+mod dashboard;
 mod demo;
-mod doctor;
+pub(crate) mod doctor;
 mod eval;
 mod fetch;
 mod fool;
@@ -16,14 +17,14 @@ mod manual;
 mod nar;
 mod node;
 mod peer;
-mod policy;
+pub(crate) mod policy;
 mod run;
 mod show;
 mod store;
 mod target;
 mod trust;
-mod watch;
-mod why;
+pub(crate) mod watch;
+pub(crate) mod why;
 mod worker;
 
 use crate::{
@@ -79,6 +80,7 @@ enum Command {
     Watch(watch::Watch),
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    Dashboard(dashboard::DashboardCommand),
     #[command(subcommand)]
     Trust(trust::TrustCommand),
     #[command(subcommand)]
@@ -154,6 +156,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
         Command::Attest(command) => command.run(context),
         Command::Watch(command) => command.run(context),
         Command::Audit(command) => command.run(context),
+        Command::Dashboard(command) => command.run(context),
         Command::Trust(command) => command.run(context),
         Command::Policy(command) => command.run(context),
         Command::Key(command) => command.run(context),

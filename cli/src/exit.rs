@@ -94,6 +94,12 @@ impl CliError {
         self
     }
 
+    /// What failed, and what to do.
+    pub(crate) fn in_short(&self) -> (String, Option<&str>) {
+        let what = std::iter::once(&self.what).chain(&self.causes);
+        (what.map(String::as_str).collect::<Vec<_>>().join(": "), self.hint.as_deref())
+    }
+
     /// Says it on stderr and gives the exit code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         if json {

@@ -66,6 +66,61 @@ impl Style {
     }
 }
 
+/// A line for people, of which parts have a style; a terminal and a page of the dashboard show it
+/// alike. Its text may be of foreign origin.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Line {
+    /// How deep it is below what it belongs to.
+    pub(crate) depth: usize,
+    /// Its parts, in order.
+    pub(crate) parts: Vec<(Option<Style>, String)>,
+}
+
+impl Line {
+    /// One without a style.
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self::default().and(text)
+    }
+
+    /// One that begins with a style.
+    pub(crate) fn styled(style: Style, text: impl Into<String>) -> Self {
+        Self { depth: 0, parts: vec![(Some(style), text.into())] }
+    }
+
+    /// With more text behind it.
+    pub(crate) fn and(mut self, text: impl Into<String>) -> Self {
+        self.parts.push((None, text.into()));
+        self
+    }
+
+    /// With more text behind it, in a style.
+    pub(crate) fn and_styled(mut self, style: Style, text: impl Into<String>) -> Self {
+        self.parts.push((Some(style), text.into()));
+        self
+    }
+
+    /// So deep.
+    pub(crate) fn at(mut self, depth: usize) -> Self {
+        self.depth = depth;
+        self
+    }
+
+    /// As a terminal shows it.
+    pub(crate) fn paint(&self) -> String {
+        let mut line = "  ".repeat(self.depth);
+        for (style, text) in &self.parts {
+            let text = plain(text);
+            line.push_str(&style.map_or_else(|| text.clone(), |style| style.paint(&text)));
+        }
+        line
+    }
+
+    /// Prints it as data.
+    pub(crate) fn say(&self) -> io::Result<()> {
+        say(&self.paint())
+    }
+}
+
 /// Text of foreign origin without anything that a terminal would obey, or a reader would not see.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());

@@ -9,8 +9,10 @@
 //! | `GET` | `/v1/settled` | answered when all that is to be had of others' feeds is here |
 //! | `POST` | `/v1/fetch` | `{ nar, size }`: a line for each step, up to one that it is done or failed |
 //! | `POST` | `/v1/seek` | `{ action }`: an answer of SPEC §17.1, `action` or `absent` |
+//! | `POST` | `/v1/log` | `{ action }`: the same, `log` or `absent` |
 //! | `POST` | `/v1/wish` | a wish as in SPEC §20: everybody is told |
 //! | `GET` | `/v1/wishes` | what is wished, by attester |
+//! | `GET` | `/v1/dashboard` | where its dashboard is, with the token to be let in; `null` if it has none |
 //! | `POST` | `/v1/stop` | the node ends |
 //! | `GET` | `/metrics`, `/health`, `/ready` | for machines; these three also at an address of the network, if the owner wants |
 //!
@@ -51,6 +53,8 @@ use tokio::{
     time,
 };
 
+use trust::peer::Sought;
+
 use crate::driver::{Command, Fetched, NodeStatus};
 
 /// Longest answer that is read as one, in bytes, and longest line of one that comes in lines.
@@ -67,8 +71,10 @@ const STATUS: &str = "/v1/status";
 const SETTLED: &str = "/v1/settled";
 const FETCH: &str = "/v1/fetch";
 const SEEK: &str = "/v1/seek";
+const LOG: &str = "/v1/log";
 const WISH: &str = "/v1/wish";
 const WISHES: &str = "/v1/wishes";
+const DASHBOARD: &str = "/v1/dashboard";
 const STOP: &str = "/v1/stop";
 
 /// Why a node cannot be talked to.
@@ -108,10 +114,10 @@ struct Wanted {
     size: u64,
 }
 
-/// What an action is looked for by.
+/// Of which action something is looked for.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Sought {
+struct About {
     action: String,
 }
 
@@ -148,12 +154,12 @@ impl Control {
         Ok(Self { listener, metrics, name })
     }
 
-    /// Answers until the loop behind `commands` is gone.
+    /// Answers until the loop behind `commands` is gone. `dashboard` is where to find the dashboard.
     ///
     /// # Errors
     ///
     /// A socket failed.
-    pub async fn serve(self, commands: mpsc::Sender<Command>) -> io::Result<()> {
+    pub async fn serve(self, commands: mpsc::Sender<Command>, dashboard: Option<String>) -> io::Result<()> {
         let Self { listener, metrics, name } = self;
         let for_machines = Router::new()
             .route("/metrics", get(counted))
@@ -164,9 +170,11 @@ impl Control {
             .route(STATUS, get(status))
             .route(SETTLED, get(settled))
             .route(FETCH, post(fetch))
-            .route(SEEK, post(seek))
+            .route(SEEK, post(async |state, sought| seek(state, sought, Sought::Action).await))
+            .route(LOG, post(async |state, sought| seek(state, sought, Sought::Log).await))
             .route(WISH, post(wish))
             .route(WISHES, get(wishes))
+            .route(DASHBOARD, get(async || Json(dashboard)))
             .route(STOP, post(stop))
             .with_state(commands.clone())
             .merge(for_machines.clone());
@@ -206,10 +214,14 @@ async fn settled(State(commands): Commands) -> Result<(), StatusCode> {
     asked(&commands, Command::Settle).await
 }
 
-async fn seek(State(commands): Commands, Json(sought): Json<Sought>) -> Result<Vec<u8>, StatusCode> {
-    let action = sought.action.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
-    let found = asked(&commands, |reply| Command::Seek { action, reply }).await?;
-    Ok(found.map_or(Answer::Absent, Answer::Action).to_bytes())
+async fn seek(
+    State(commands): Commands,
+    Json(about): Json<About>,
+    what: fn(ActionId) -> Sought,
+) -> Result<Vec<u8>, StatusCode> {
+    let sought = what(about.action.parse().map_err(|_| StatusCode::BAD_REQUEST)?);
+    let found = asked(&commands, |reply| Command::Seek { sought, reply }).await?;
+    Ok(found.unwrap_or(Answer::Absent).to_bytes())
 }
 
 async fn wish(State(commands): Commands, bytes: Bytes) -> Result<StatusCode, StatusCode> {
@@ -311,6 +323,18 @@ impl Node {
         }
     }
 
+    /// Where its dashboard is, with the token to be let in; `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn dashboard(&self) -> Result<Option<String>, ControlError> {
+        match self {
+            Self::There(home) => read(home, DASHBOARD).await,
+            Self::Here(_) => Ok(None),
+        }
+    }
+
     /// Waits until all nodes that are wanted were dialled, and what those said that answered is
     /// here; false if that takes longer than `patience`.
     ///
@@ -372,19 +396,41 @@ impl Node {
     ///
     /// [`ControlError`].
     pub async fn seek(&self, action: ActionId) -> Result<Option<Box<KnownAction>>, ControlError> {
+        match self.ask_others(SEEK, Sought::Action(action), action).await? {
+            Some(Answer::Action(known)) => Ok(Some(known)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Asks others what an action printed when they executed it: the end of it, and how many bytes
+    /// are before that. `None` if no connected node says.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn log(&self, action: ActionId) -> Result<Option<(Vec<u8>, u64)>, ControlError> {
+        match self.ask_others(LOG, Sought::Log(action), action).await? {
+            Some(Answer::Log { end, before }) => Ok(Some((end, before))),
+            _ => Ok(None),
+        }
+    }
+
+    async fn ask_others(
+        &self,
+        path: &str,
+        sought: Sought,
+        action: ActionId,
+    ) -> Result<Option<Answer>, ControlError> {
         match self {
             Self::There(home) => {
-                let sought = serde_json::to_vec(&Sought { action: action.to_string() });
-                let sought = sought.expect("a small structure");
+                let about = serde_json::to_vec(&About { action: action.to_string() });
+                let about = about.expect("a small structure");
                 // Each connected node may take its time.
-                let answer = whole(home, Method::POST, SEEK, Some(sought), None).await?;
-                match Answer::from_bytes(&answer).map_err(failed)? {
-                    Answer::Action(known) => Ok(Some(known)),
-                    _ => Ok(None),
-                }
+                let answer = whole(home, Method::POST, path, Some(about), None).await?;
+                Answer::from_bytes(&answer).map(Some).map_err(failed)
             }
             Self::Here(commands) => {
-                asked(commands, |reply| Command::Seek { action, reply }).await.map_err(ended)
+                asked(commands, |reply| Command::Seek { sought, reply }).await.map_err(ended)
             }
         }
     }

@@ -5,7 +5,7 @@
 //!              ▲                     ├▶ wasm.rs      sections, functions, instructions
 //!              └── a NAR in a NAR ───┼▶ archive.rs   members of a static library, each again
 //!                                    └▶ bytes.rs     all else, and whatever is damaged
-//! Difference ─▶ render.rs ─▶ text for people; JSON by serde
+//! Difference ─▶ render.rs ─▶ rows, and text, for people; JSON by serde
 //! ```
 //!
 //! Pure: bytes in, a value out. The archives come from builders who disagree, so at least one of them
@@ -36,6 +36,7 @@ use serde::Serialize;
 pub use archive::{Field, Member, MemberChange, Members};
 pub use bytes::{Bytes, Window};
 pub use content::Content;
+pub use render::{Place, Row};
 pub use text::{Hunk, Line, LineKind, Text};
 pub use tree::{Change, Entry, Kind};
 pub use wasm::{Code, Detail, Instruction, Item, ItemKind, Section, Tally, Wasm};

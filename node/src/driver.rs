@@ -39,10 +39,10 @@ use libp2p::{
     swarm::{DialError, SwarmEvent},
 };
 use protocol::{
-    id::{ActionId, NarHash},
+    id::NarHash,
     key::{AttesterKey, SigningKey},
     limits,
-    message::{Answer, FeedHead, Gossip, KnownAction, RangeRequest, Request, pieces},
+    message::{Answer, FeedHead, Gossip, RangeRequest, Request, pieces},
     statement::Body,
     wish::{UnverifiedWish, Wish},
 };
@@ -55,7 +55,7 @@ use tokio::{
 };
 use trust::{
     limits::PATIENCE,
-    peer::{Effect, Fate, GaveUp, Input, NodeId, Peer, Piece, Relay, Status, Time},
+    peer::{Effect, Fate, GaveUp, Input, NodeId, Peer, Piece, Relay, Sought, Status, Time},
 };
 
 pub use self::blobs::Fetched;
@@ -146,12 +146,12 @@ pub enum Command {
     Wish(Wish),
     /// What does everybody wish, the owner included?
     Wishes(oneshot::Sender<Vec<Wish>>),
-    /// Ask others what an action is.
+    /// Ask others.
     Seek {
-        /// Which.
-        action: ActionId,
-        /// What it is; `None` if no connected node says.
-        reply: oneshot::Sender<Option<Box<KnownAction>>>,
+        /// For what.
+        sought: Sought,
+        /// The answer; `None` if no connected node has one.
+        reply: oneshot::Sender<Option<Answer>>,
     },
     /// End.
     Stop,
@@ -281,7 +281,7 @@ pub struct Driver {
     held: HashMap<u64, (MessageId, PeerId)>,
     settlers: Vec<oneshot::Sender<()>>,
     /// Whoever waits for an action that is looked for.
-    seekers: BTreeMap<ActionId, Vec<oneshot::Sender<Option<Box<KnownAction>>>>>,
+    seekers: BTreeMap<Sought, Vec<oneshot::Sender<Option<Answer>>>>,
     next: u64,
     connected: BTreeMap<PeerId, Link>,
     dials: Dials,
@@ -465,12 +465,12 @@ impl Driver {
             Command::Wishes(reply) => {
                 let _ = reply.send(self.peer.wishes(self.now()).cloned().collect());
             }
-            Command::Seek { action, reply } => {
-                let seekers = self.seekers.entry(action).or_default();
+            Command::Seek { sought, reply } => {
+                let seekers = self.seekers.entry(sought).or_default();
                 // One too many is told at once that it is not known.
                 if seekers.len() < SEEKERS {
                     seekers.push(reply);
-                    self.input(Input::Seek { action });
+                    self.input(Input::Seek { sought });
                 } else {
                     let _ = reply.send(None);
                 }
@@ -620,6 +620,7 @@ impl Driver {
             Event::Asked { node, request, reply } => {
                 let ticket = self.name();
                 self.tickets.insert(ticket, reply);
+                self.metrics.is_asked();
                 self.input(Input::Asked { node, ticket, request });
             }
             Event::Answered { question, answer } => self.input(Input::Answered { question, answer }),
@@ -678,16 +679,19 @@ impl Driver {
 
     fn effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Ask { node, question, request } => self.ask(node, question, request),
+            Effect::Ask { node, question, request } => {
+                self.metrics.asks();
+                self.ask(node, question, request);
+            }
             Effect::Answer { ticket, answer } => {
                 if let Some(reply) = self.tickets.remove(&ticket) {
                     let _ = reply.send(answer);
                 }
             }
             Effect::Serve { ticket, serve } => {
-                let (reply, store) = (self.tickets.remove(&ticket), self.store.clone());
+                let (reply, store, own) = (self.tickets.remove(&ticket), self.store.clone(), self.own);
                 spawn_blocking(move || {
-                    let answer = kept::look_up(&store, &serve).unwrap_or(Answer::Busy);
+                    let answer = kept::look_up(&store, own.as_ref(), &serve).unwrap_or(Answer::Busy);
                     reply.map(|reply| reply.send(answer))
                 });
             }
@@ -706,8 +710,8 @@ impl Driver {
                 // Nobody listens: whoever waits says it again.
                 let _ = self.swarm.behaviour_mut().gossip.publish(net::wishes(), wish.to_bytes());
             }
-            Effect::Sought { action, found } => {
-                for seeker in self.seekers.remove(&action).unwrap_or_default() {
+            Effect::Sought { sought, found } => {
+                for seeker in self.seekers.remove(&sought).unwrap_or_default() {
                     let _ = seeker.send(found.clone());
                 }
             }

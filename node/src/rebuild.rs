@@ -24,18 +24,13 @@ use protocol::{
     output::Outputs,
     statement::{self, Body, Ending, Signed},
 };
-use serde::Serialize;
 use store::{LookupError, Realisation, SayError, Store};
-use trust::{
-    ledger::{Why, WitnessState},
-    roster::SELF,
-};
+use trust::audit::Found;
 
 use crate::{
     attest::{self, AttestError, Attested, Withdrawn},
     build::{self, BuildError, Builder, Failure, Limits},
     control::{ControlError, Node},
-    judgement::Judgement,
     realise::{self, Executed, RealiseError},
     substitute::{self, SubstituteError},
 };
@@ -57,6 +52,18 @@ pub enum Rebuilt {
         /// The statement that says so, unless it was said before.
         said: Option<Box<Signed>>,
     },
+}
+
+impl Rebuilt {
+    /// What it came to, as attesters say it.
+    pub fn found(&self) -> Option<Found> {
+        match self {
+            Self::Built { realisation, .. } => Some(Found::Built(realisation.outputs.clone())),
+            Self::Failed { failure, .. } => {
+                failure.ending().map(|(step, ending)| Found::Failed { step, ending })
+            }
+        }
+    }
 }
 
 /// Why nothing was executed, or nothing can be said about it.
@@ -144,40 +151,6 @@ impl RebuildError {
     }
 }
 
-/// What others say of an action, beside what this machine found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Comparison {
-    /// Who got the same.
-    pub agree: BTreeSet<Name>,
-    /// Who got something else.
-    pub differ: BTreeSet<Name>,
-    /// Who says the same, and has not executed it.
-    pub copied: BTreeSet<Name>,
-}
-
-impl Comparison {
-    /// What those in the roster say, beside `outputs` that this machine got.
-    ///
-    /// # Errors
-    ///
-    /// [`LookupError`].
-    pub fn new(judgement: &Judgement, action: &ActionId, outputs: &Outputs) -> Result<Self, LookupError> {
-        let claims = judgement.claims(action, None)?;
-        let mut comparison = Self::default();
-        for (name, claim) in claims.votes().filter(|(name, _)| name.as_str() != SELF) {
-            let side = match () {
-                () if claim.outputs != *outputs => &mut comparison.differ,
-                () if claim.witness == WitnessState::Wrong => &mut comparison.copied,
-                () => &mut comparison.agree,
-            };
-            side.insert(name.clone());
-        }
-        let wrong = claims.uncounted.iter().filter(|said| said.why == Why::WrongWitness);
-        comparison.copied.extend(wrong.map(|said| said.voter.clone()));
-        Ok(comparison)
-    }
-}
-
 /// Executes what others executed.
 pub struct Rebuilder {
     builder: Builder,
@@ -195,12 +168,12 @@ enum Execution {
 
 /// An action that is to be executed, before anything was spent on it.
 #[derive(Debug)]
-pub struct Found {
+pub struct Subject {
     id: ActionId,
     known: KnownAction,
 }
 
-impl Found {
+impl Subject {
     /// What whoever knew it calls what it makes: a hint.
     pub fn name(&self) -> Name {
         self.known.name.clone().unwrap_or_else(Name::unknown)
@@ -234,21 +207,21 @@ impl Rebuilder {
     /// # Errors
     ///
     /// [`RebuildError::Unknown`], or what failed on the way.
-    pub async fn find(&self, id: ActionId) -> Result<Found, RebuildError> {
+    pub async fn find(&self, id: ActionId) -> Result<Subject, RebuildError> {
         let known = self.store().action(&id)?;
         let whole = |action: &Action| action.inputs().all(|nar| self.store().contains(nar));
         // Without its inputs it is of use only if others say how long these are.
         if let Some(action) = known.filter(|action| whole(action) || self.node.is_none()) {
             let name = self.store().realisation(&id)?.map(|built| built.name);
             let sizes = vec![0; action.inputs().count()];
-            return Ok(Found { id, known: KnownAction { action, name, sizes } });
+            return Ok(Subject { id, known: KnownAction { action, name, sizes } });
         }
         let sought = match &self.node {
             Some(node) => node.seek(id).await?,
             None => None,
         };
         let known = sought.ok_or(RebuildError::Unknown { action: id })?;
-        Ok(Found { id, known: *known })
+        Ok(Subject { id, known: *known })
     }
 
     /// Executes an action and signs what it came to. `progress` hears of the build.
@@ -260,10 +233,10 @@ impl Rebuilder {
     /// [`RebuildError`]; then nothing was signed.
     pub async fn rebuild(
         &self,
-        found: Found,
+        subject: Subject,
         progress: &(dyn Fn(build::Progress<'_>) + Send + Sync),
     ) -> Result<Rebuilt, RebuildError> {
-        let Found { id, known } = found;
+        let Subject { id, known } = subject;
         let withdrawn = Withdrawn::by(self.store(), Some(&self.attester()))?;
         let on_record = withdrawn.standing(self.store(), &id)?;
         if let Some(realisation) = on_record.filter(|known| known.transcript.is_some()) {
@@ -283,11 +256,11 @@ impl Rebuilder {
     /// [`RebuildError::Unstable`], and then that is signed; another one, and then nothing is.
     pub async fn settle(
         &self,
-        found: Found,
+        subject: Subject,
         times: u32,
         progress: &(dyn Fn(build::Progress<'_>) + Send + Sync),
     ) -> Result<Rebuilt, RebuildError> {
-        let Found { id, known } = found;
+        let Subject { id, known } = subject;
         let begun = Instant::now();
         let first = self.execute(&id, &known, progress).await?;
         for _ in 1..times {

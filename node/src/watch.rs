@@ -22,6 +22,7 @@ use tokio::{
     time,
 };
 use trust::{
+    audit::Support,
     limits::REBUILDS,
     peer::Time,
     rebuild::{Need, Queue},
@@ -29,9 +30,9 @@ use trust::{
 
 use crate::{
     attest,
-    build::Limits,
+    build::{Limits, Progress},
     judgement::{Judgement, JudgementError, RosterFile},
-    rebuild::{Comparison, Found, RebuildError, Rebuilder, Rebuilt},
+    rebuild::{RebuildError, Rebuilder, Rebuilt},
 };
 
 /// How often it is looked what is new, at most.
@@ -163,6 +164,13 @@ pub enum Event<'e> {
         /// What whoever knew it calls what it makes.
         name: &'e Name,
     },
+    /// An execution goes on.
+    Goes {
+        /// Of what.
+        action: ActionId,
+        /// How.
+        progress: Progress<'e>,
+    },
     /// It is of no package that is watched.
     PassedOver {
         /// Which.
@@ -176,8 +184,8 @@ pub enum Event<'e> {
         action: ActionId,
         /// What it came to.
         rebuilt: &'e Rebuilt,
-        /// What others got, if it gave outputs.
-        others: Comparison,
+        /// What that says of others.
+        others: BTreeMap<Name, Support>,
     },
     /// It is not tried again on this machine.
     Refused {
@@ -366,13 +374,8 @@ impl Watch {
     ) -> Result<(), WatchError> {
         let error = match &result {
             Ok(Some(rebuilt)) => {
-                let others = match rebuilt {
-                    Rebuilt::Built { realisation, .. } => {
-                        let judgement = task::block_in_place(|| self.judgement())?;
-                        Comparison::new(&judgement, &action, &realisation.outputs)?
-                    }
-                    Rebuilt::Failed { .. } => Comparison::default(),
-                };
+                let judgement = task::block_in_place(|| self.judgement())?;
+                let others = judgement.dispute(&action)?.settled(rebuilt.found().as_ref());
                 observe(Event::Rebuilt { action, rebuilt, others });
                 self.queue.done(&action);
                 return Ok(());
@@ -414,11 +417,11 @@ async fn execute(
     observe: Arc<impl Fn(Event<'_>) + Send + Sync>,
     action: ActionId,
 ) -> (Duration, Result<Option<Rebuilt>, RebuildError>) {
-    let found: Found = match rebuilder.find(action).await {
-        Ok(found) => found,
+    let subject = match rebuilder.find(action).await {
+        Ok(subject) => subject,
         Err(error) => return (Duration::ZERO, Err(error)),
     };
-    let name = found.name();
+    let name = subject.name();
     let watched = |package: &Glob| package.matches(name.as_str().as_bytes());
     if !config.packages.is_empty() && !config.packages.iter().any(watched) {
         observe(Event::PassedOver { action, name: &name });
@@ -426,7 +429,8 @@ async fn execute(
     }
     observe(Event::Began { action, name: &name });
     let begun = Instant::now();
-    let rebuilt = rebuilder.rebuild(found, &|_| ()).await;
+    let progress = |progress: Progress<'_>| observe(Event::Goes { action, progress });
+    let rebuilt = rebuilder.rebuild(subject, &progress).await;
     (begun.elapsed(), rebuilt.map(Some))
 }
 

@@ -71,6 +71,9 @@ pub const RANGE_BYTES: usize = 64;
 /// Longest answer of a node, in bytes: an equivocation of two longest statements fits.
 pub const ANSWER_BYTES: usize = 1 << 20;
 
+/// Longest end of a log that is answered with, in bytes: what failed stands there.
+pub const LOG_BYTES: usize = 64 << 10;
+
 /// Longest gossip, in bytes: it is sent several times over, so larger things are left to be asked for.
 pub const GOSSIP_BYTES: usize = 32 << 10;
 

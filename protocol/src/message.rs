@@ -69,6 +69,11 @@ pub enum Request {
         /// Which.
         action: ActionId,
     },
+    /// What did it print when you executed it?
+    Log {
+        /// Which action.
+        action: ActionId,
+    },
 }
 
 /// What a node answers.
@@ -88,6 +93,13 @@ pub enum Answer {
     Have(Vec<NarHash>),
     /// The action that was asked for.
     Action(Box<KnownAction>),
+    /// What it printed when whoever answers executed it last: nobody's word but his.
+    Log {
+        /// The end of it, at most [`limits::LOG_BYTES`].
+        end: Vec<u8>,
+        /// How many bytes are before that.
+        before: u64,
+    },
     /// It is not there, or too long for an answer.
     Absent,
     /// Not now: ask somebody else, or later.
@@ -203,19 +215,27 @@ impl RangeAnswer {
 
 impl ProofsDigest {
     /// The digest of these proofs, in any order. Statements are no proofs, and are passed over.
+    ///
+    /// Whoever knows of the earliest revocation, and of some equivocation, knows all that counts: a
+    /// digest of more would differ for ever among nodes that heard it in another order.
     pub fn of<'e>(proofs: impl IntoIterator<Item = &'e Evidence>) -> Self {
-        let digest = |proof: &Evidence| match proof {
-            Evidence::Statement(_) => None,
-            // One equivocation ends a key, and it does not matter which.
-            Evidence::Equivocation(_) => Some([0xff; 32]),
-            Evidence::Revocation(_) => Some(*blake3::hash(&proof.to_bytes()).as_bytes()),
-        };
-        let mut digests: Vec<_> = proofs.into_iter().filter_map(digest).collect();
-        digests.sort();
-        digests.dedup();
-        match digests.is_empty() {
+        let (mut revoked, mut equivocated) = (None::<u64>, false);
+        for proof in proofs {
+            match proof {
+                Evidence::Statement(_) => {}
+                Evidence::Equivocation(_) => equivocated = true,
+                Evidence::Revocation(revocation) => {
+                    let since = revocation.since();
+                    revoked = Some(revoked.map_or(since, |known| known.min(since)));
+                }
+            }
+        }
+        let mut bytes = Vec::new();
+        bytes.extend(revoked.iter().flat_map(|since| since.to_be_bytes()));
+        bytes.extend(equivocated.then_some(0xff));
+        match bytes.is_empty() {
             true => Self::default(),
-            false => Self(blake3::derive_key("assize 2026-11 proofs", &digests.concat())),
+            false => Self(blake3::derive_key("assize 2026-11 proofs", &bytes)),
         }
     }
 }
@@ -288,6 +308,7 @@ const ITEMS: &str = "items";
 const HAVE: &str = "have";
 const HERE: &str = "here";
 const ACTION: &str = "action";
+const LOG: &str = "log";
 const PIECE: &str = "piece";
 const ABSENT: &str = "absent";
 const BUSY: &str = "busy";
@@ -315,6 +336,7 @@ impl Encode<()> for Request {
                 list::encode(e, nars.iter())
             }
             Self::Action { action } => e.array(2)?.str(ACTION)?.encode(action)?.ok(),
+            Self::Log { action } => e.array(2)?.str(LOG)?.encode(action)?.ok(),
         }
     }
 }
@@ -348,6 +370,10 @@ impl<'b> Decode<'b, ()> for Request {
                 elements(at, len, 2)?;
                 Ok(Self::Action { action: d.decode()? })
             }
+            LOG => {
+                elements(at, len, 2)?;
+                Ok(Self::Log { action: d.decode()? })
+            }
             other => Err(refuse(at, format!("unknown request `{other}`"))),
         }
     }
@@ -374,6 +400,7 @@ impl Encode<()> for Answer {
                 e.array(4)?.str(ACTION)?.encode(action)?.encode(name)?;
                 list::encode(e, sizes.iter())
             }
+            Self::Log { end, before } => e.array(3)?.str(LOG)?.bytes(end)?.u64(*before)?.ok(),
             Self::Absent => e.array(1)?.str(ABSENT)?.ok(),
             Self::Busy => e.array(1)?.str(BUSY)?.ok(),
         }
@@ -410,6 +437,14 @@ impl<'b> Decode<'b, ()> for Answer {
                     return Err(refuse(at, format!("{} lengths of {inputs} inputs", sizes.len())));
                 }
                 Ok(Self::Action(Box::new(KnownAction { action, name, sizes })))
+            }
+            LOG => {
+                elements(at, len, 3)?;
+                let end = d.bytes()?.to_vec();
+                if end.len() > limits::LOG_BYTES {
+                    return Err(refuse(at, format!("{} bytes of a log", end.len())));
+                }
+                Ok(Self::Log { end, before: d.u64()? })
             }
             ABSENT => elements(at, len, 1).map(|()| Self::Absent),
             BUSY => {
@@ -625,10 +660,11 @@ mod tests {
     }
 
     #[test]
-    fn digests_do_not_depend_on_order() {
+    fn digests_are_of_the_earliest_revocation() {
         let proofs = [revocation(1, 3), revocation(1, 2)].map(Evidence::Revocation);
         let digest = ProofsDigest::of(&proofs);
         assert_eq!(digest, ProofsDigest::of(proofs.iter().rev()));
+        assert_eq!(digest, ProofsDigest::of(&proofs[1..]), "whoever knows the earliest needs no other");
         assert_ne!(digest, ProofsDigest::of(&proofs[..1]));
         assert_eq!(ProofsDigest::of([]), ProofsDigest::default());
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use protocol::{
     action::{Action, FetchAction},
     id::{ActionId, NarHash},
+    key::AttesterKey,
     limits::PIECE_BYTES,
     name::Name,
     output::{Output, Outputs},
@@ -102,6 +103,22 @@ pub fn outputs(action: &ActionId, more: &str) -> Outputs {
     let nar = NarHash::of(&[action.as_bytes(), more.as_bytes()].concat());
     let pieces = 1 + u64::from(nar.as_bytes()[0]) % PIECES;
     Outputs::from([(Name::out(), Output { nar, size: pieces * PIECE_BYTES })])
+}
+
+/// What somebody says who has got these outputs and does not say yet which: a hash of them and of
+/// his key, by a name that no output has.
+pub(crate) fn commitment(outputs: &Outputs, attester: &AttesterKey) -> Outputs {
+    let nar = NarHash::of(&[archive(outputs).as_bytes(), attester.as_bytes().as_slice()].concat());
+    Outputs::from([(committed(), Output { nar, size: 1 })])
+}
+
+/// Whether somebody says no more than that he has got something.
+pub(crate) fn is_commitment(outputs: &Outputs) -> bool {
+    outputs.contains_key(&committed())
+}
+
+fn committed() -> Name {
+    Name::new("commitment").expect("a name")
 }
 
 /// The archive of the one output that simulated actions have.

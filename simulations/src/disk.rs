@@ -10,7 +10,7 @@ use std::{
 use protocol::{
     evidence::{Equivocation, Evidence},
     feed::{FeedError, Head},
-    id::NarHash,
+    id::{ActionId, NarHash},
     key::AttesterKey,
     limits,
     message::{Answer, FeedHead, ProofsDigest, fitting},
@@ -24,6 +24,8 @@ use crate::notary::{Good, Sworn};
 pub(crate) struct Disk {
     feeds: BTreeMap<AttesterKey, Feed>,
     proofs: BTreeMap<AttesterKey, Vec<Arc<Evidence>>>,
+    /// The statements of all feeds, by the action that they are about.
+    about: BTreeMap<ActionId, Vec<Arc<Sworn>>>,
     /// Archives.
     pub(crate) nars: BTreeSet<NarHash>,
 }
@@ -47,6 +49,11 @@ impl Disk {
         self.feeds.get(attester).map_or(&[], |feed| &feed.said)
     }
 
+    /// What everybody said of an action, in the order in which it came.
+    pub(crate) fn about(&self, action: &ActionId) -> &[Arc<Sworn>] {
+        self.about.get(action).map_or(&[], Vec::as_slice)
+    }
+
     pub(crate) fn proofs(&self, attester: &AttesterKey) -> &[Arc<Evidence>] {
         self.proofs.get(attester).map_or(&[], Vec::as_slice)
     }
@@ -54,6 +61,15 @@ impl Disk {
     /// Whether it is known that a key equivocated.
     pub(crate) fn equivocated(&self, attester: &AttesterKey) -> bool {
         self.proofs(attester).iter().any(|proof| matches!(**proof, Evidence::Equivocation(_)))
+    }
+
+    /// The first place of a key's feed that does not count, if it is known to be revoked.
+    pub(crate) fn revoked(&self, attester: &AttesterKey) -> Option<u64> {
+        let since = |proof: &Arc<Evidence>| match &**proof {
+            Evidence::Revocation(revocation) => Some(revocation.since()),
+            _ => None,
+        };
+        self.proofs(attester).iter().filter_map(since).min()
     }
 
     /// Where the feed of an attester ends.
@@ -103,7 +119,10 @@ impl Disk {
         let rival = match feed.head.follow(&sworn.signed) {
             Ok(head) => {
                 feed.head = head;
-                feed.said.push(sworn);
+                feed.said.push(sworn.clone());
+                if let Some(record) = &sworn.record {
+                    self.about.entry(record.action).or_default().push(sworn);
+                }
                 return Fate::New;
             }
             Err(FeedError::Gap { .. }) => return Fate::Missing { attester, place },
@@ -128,7 +147,7 @@ impl Disk {
                 return Answer::Have(nars.into_iter().filter(|nar| self.nars.contains(nar)).collect());
             }
             // What an action is a node knows from elsewhere.
-            Serve::Action { .. } => return Answer::Absent,
+            Serve::Sought(_) => return Answer::Absent,
             Serve::Statements { attester, from } => {
                 let readable = self.feeds.get(&attester).and_then(|feed| feed.rotten);
                 let said = self.said(&attester).iter().take(readable.unwrap_or(usize::MAX));
@@ -158,7 +177,10 @@ impl Disk {
     pub(crate) fn scrub(&mut self) {
         for (attester, feed) in &mut self.feeds {
             let Some(place) = feed.rotten.take() else { continue };
-            feed.said.truncate(place);
+            for lost in feed.said.drain(place..) {
+                let about = lost.record.as_ref().and_then(|record| self.about.get_mut(&record.action));
+                about.into_iter().for_each(|about| about.retain(|said| said.id != lost.id));
+            }
             feed.head = feed.said.last().map_or(Head::empty(*attester), |last| Head::behind(&last.signed));
         }
     }

@@ -26,6 +26,8 @@ pub(crate) enum Deed {
     Stop { node: usize, empty: bool },
     /// It starts.
     Start { node: usize },
+    /// A node leaves, for good.
+    Leave { node: usize },
     /// A disk becomes slow.
     Slow { node: usize },
     /// And as it was.
@@ -69,6 +71,17 @@ pub(crate) fn plan(scenario: &Scenario, seed: &mut Seed) -> Vec<(u64, Deed)> {
                     stop(node, true, *seconds, trouble, seed, &mut deeds);
                 }
             }
+            Fault::Arrive { times } => {
+                for node in some_readers(scenario, *times, seed) {
+                    let at = seed.between([0, trouble * 9 / 10]);
+                    deeds.extend([(0, Deed::Stop { node, empty: true }), (at, Deed::Start { node })]);
+                }
+            }
+            Fault::Leave { times } => {
+                for node in some_readers(scenario, *times, seed) {
+                    deeds.push((seed.between([0, trouble * 9 / 10]), Deed::Leave { node }));
+                }
+            }
             Fault::SlowDisk { times, seconds } => {
                 for _ in 0..*times {
                     let (node, from) = (seed.below(scenario.nodes), seed.between([0, trouble]));
@@ -89,6 +102,14 @@ pub(crate) fn plan(scenario: &Scenario, seed: &mut Seed) -> Vec<(u64, Deed)> {
     // What would be mended later is mended by the calm.
     deeds.retain(|(at, _)| *at < trouble);
     deeds
+}
+
+/// Nodes that do not build, each once.
+fn some_readers(scenario: &Scenario, count: usize, seed: &mut Seed) -> Vec<usize> {
+    let mut readers: Vec<usize> = (scenario.attesters()..scenario.nodes).collect();
+    seed.shuffle(&mut readers);
+    readers.truncate(count);
+    readers
 }
 
 fn millis(seed: &mut Seed, [from, to]: [u64; 2]) -> u64 {

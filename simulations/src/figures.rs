@@ -25,8 +25,12 @@ pub enum Figure {
     Healing,
     /// Bytes and messages, by nodes and by attestations.
     Traffic,
+    /// Bytes and messages for each of up to a million attestations.
+    Attestations,
     /// How soon copies are recognised.
     Copycats,
+    /// What it would buy, and cost, that everybody commits to what he got before he reveals it.
+    Commitments,
 }
 
 /// How much of a figure is drawn.
@@ -40,8 +44,16 @@ pub enum Extent {
 
 impl Figure {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Liars, Self::Diversity, Self::Acceptance, Self::Healing, Self::Traffic, Self::Copycats];
+    pub const ALL: [Self; 8] = [
+        Self::Liars,
+        Self::Diversity,
+        Self::Acceptance,
+        Self::Healing,
+        Self::Traffic,
+        Self::Attestations,
+        Self::Copycats,
+        Self::Commitments,
+    ];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -51,7 +63,9 @@ impl Figure {
             Self::Acceptance => "acceptance",
             Self::Healing => "healing",
             Self::Traffic => "traffic",
+            Self::Attestations => "attestations",
             Self::Copycats => "copycats",
+            Self::Commitments => "commitments",
         }
     }
 
@@ -72,7 +86,9 @@ impl Figure {
             Self::Acceptance => measured::acceptance(extent),
             Self::Healing => measured::healing(extent),
             Self::Traffic => measured::traffic(extent),
+            Self::Attestations => measured::attestations(extent),
             Self::Copycats => measured::copycats(extent),
+            Self::Commitments => measured::commitments(extent),
         }
     }
 }

@@ -11,18 +11,19 @@ use protocol::{
     id::ActionId,
     key::AttesterKey,
     output::Outputs,
-    statement::{Attestation, Body},
+    statement::{Attestation, Body, Statement},
 };
 use trust::{
     limits,
     peer::{Status, Why},
+    verdict::Side,
 };
 
 use crate::{
-    builds::Execution,
+    builds::{Execution, archive, is_commitment},
     node::{Node, Rumour, Told},
     notary::Notary,
-    scenario::{Accepted, Attribute, Expect, Witness},
+    scenario::{Accepted, Attribute, Expect, Fooled, Witness},
 };
 
 /// Something that must not be.
@@ -63,6 +64,18 @@ pub enum Violation {
         action: ActionId,
         /// Whose vote.
         attester: AttesterKey,
+    },
+    /// A vote counts from a place on from which its key is known to be revoked.
+    #[error("n{node} counts a vote of {attester} about {action}, which is revoked from place {since} on")]
+    Revoked {
+        /// Who.
+        node: usize,
+        /// About what.
+        action: ActionId,
+        /// Whose vote.
+        attester: AttesterKey,
+        /// The first place that does not count.
+        since: u64,
     },
     /// Two outputs of one action are accepted.
     #[error("n{node} accepts two outputs of {action}")]
@@ -168,6 +181,14 @@ pub enum Violation {
         /// How many.
         lacking: usize,
     },
+    /// At the end, copies count.
+    #[error("of all copies at all nodes, {share} of a thousand count, and at most {most} should")]
+    Copies {
+        /// How many do.
+        share: u64,
+        /// How many may.
+        most: u64,
+    },
     /// At the end, nobody was fooled, although enough lied.
     #[error("nobody was fooled, although enough lied")]
     NotFooled,
@@ -180,16 +201,11 @@ pub(crate) fn accepted(
     action: &ActionId,
     outputs: &Outputs,
     truth: Option<&Outputs>,
-    fooled: bool,
+    fooled: Fooled,
 ) -> Result<(), Violation> {
     let action = *action;
-    let verdict = node.judge.verdict(&action);
-    let sides = &verdict.reasoning.sides;
-    for vote in sides.iter().flat_map(|side| &side.votes) {
-        if let Some(attester) = vote.key.filter(|key| node.disk.equivocated(key)) {
-            return Err(Violation::Equivocator { node: number, action, attester });
-        }
-    }
+    let sides = node.judge.verdict(&action).reasoning.sides;
+    may_count(number, node, &action, &sides)?;
     if sides.iter().filter(|side| side.met).count() > 1 {
         return Err(Violation::Two { node: number, action });
     }
@@ -204,29 +220,39 @@ pub(crate) fn accepted(
     {
         return Err(Violation::Two { node: number, action });
     }
-    if !fooled && truth != Some(outputs) {
+    if fooled == Fooled::Never && truth != Some(outputs) {
         return Err(Violation::Wrong { node: number, action });
     }
     Ok(())
 }
 
+/// Whether the votes about an action are of those against whom the node knows nothing.
+fn may_count(number: usize, node: &Node, action: &ActionId, sides: &[Side]) -> Result<(), Violation> {
+    let action = *action;
+    for vote in sides.iter().flat_map(|side| &side.votes) {
+        let Some(attester) = vote.key else { continue };
+        if node.disk.equivocated(&attester) {
+            return Err(Violation::Equivocator { node: number, action, attester });
+        }
+        if let Some(since) = node.disk.revoked(&attester).filter(|since| vote.seq >= Some(*since)) {
+            return Err(Violation::Revoked { node: number, action, attester, since });
+        }
+    }
+    Ok(())
+}
+
 /// How many of those whom the policy names say that an action gives these outputs, as far as the
-/// node keeps it: people of one operator, or of one architecture, are one if they are to differ.
+/// node keeps it: keys that succeed each other are one, and so are people of one operator, or of one
+/// architecture, if they are to differ.
 fn voters(node: &Node, action: &ActionId, outputs: &Outputs) -> usize {
     let rules = node.judge.rules();
     let mut agree = 0;
     let mut values = vec![BTreeSet::new(); rules.wants.distinct.len()];
     for (key, named) in &rules.named {
-        if node.disk.equivocated(key) {
-            continue;
-        }
-        let said = node.disk.said(key).iter().filter_map(|sworn| match &sworn.signed.statement().body {
-            Body::Built(built) if built.action == *action => Some(built),
-            _ => None,
-        });
-        let said: Vec<&Attestation> = said.collect();
-        let Some(last) = said.last() else { continue };
-        if said.iter().any(|built| built.outputs != *outputs) || !proven(node, key, last) {
+        let said: Vec<(&AttesterKey, &Attestation)> =
+            keys(node, *key).iter().flat_map(|key| of_key(node, action, key)).collect();
+        let Some((key, last)) = said.last() else { continue };
+        if said.iter().any(|(_, built)| built.outputs != *outputs) || !proven(node, key, last) {
             continue;
         }
         agree += 1;
@@ -238,6 +264,43 @@ fn voters(node: &Node, action: &ActionId, outputs: &Outputs) -> usize {
         }
     }
     values.iter().map(BTreeSet::len).fold(agree, usize::min)
+}
+
+/// What a key says of an action, in order, as far as nothing is known against it.
+fn of_key<'n>(
+    node: &'n Node,
+    action: &ActionId,
+    key: &AttesterKey,
+) -> Vec<(&'n AttesterKey, &'n Attestation)> {
+    let statements = node.disk.about(action).iter().map(|sworn| sworn.signed.statement());
+    let own = statements.filter(|said| said.attester == *key && counts(node, said));
+    let said = own.filter_map(|said| match &said.body {
+        Body::Built(built) if !is_commitment(&built.outputs) => Some((&said.attester, built)),
+        _ => None,
+    });
+    said.collect()
+}
+
+fn counts(node: &Node, said: &Statement) -> bool {
+    let (attester, disk) = (&said.attester, &node.disk);
+    !disk.equivocated(attester) && disk.revoked(attester).is_none_or(|since| said.seq < since)
+}
+
+/// A key, and those that succeeded it.
+fn keys(node: &Node, first: AttesterKey) -> Vec<AttesterKey> {
+    let mut keys = vec![first];
+    // It is the last that a key says.
+    let next = |key: &AttesterKey| {
+        let last = node.disk.said(key).last()?.signed.statement();
+        match last.body {
+            Body::Succeed { successor, .. } if counts(node, last) => Some(successor),
+            _ => None,
+        }
+    };
+    while let Some(key) = keys.last().and_then(next).filter(|key| !keys.contains(key)) {
+        keys.push(key);
+    }
+    keys
 }
 
 fn proven(node: &Node, attester: &AttesterKey, built: &Attestation) -> bool {
@@ -288,9 +351,14 @@ pub(crate) fn bounds(
     Ok(())
 }
 
-/// What holds at the end, when nothing was broken for a while.
-pub(crate) fn at_the_end(nodes: &[Node], truth: &[Execution], expect: &Expect) -> Result<(), Violation> {
-    let honest: Vec<usize> = (0..nodes.len()).filter(|n| nodes[*n].honest).collect();
+/// What holds at the end, when nothing was broken for a while; whether anybody was ever `fooled`.
+pub(crate) fn at_the_end(
+    nodes: &[Node],
+    truth: &[Execution],
+    expect: &Expect,
+    fooled: bool,
+) -> Result<(), Violation> {
+    let honest: Vec<usize> = (0..nodes.len()).filter(|n| nodes[*n].honest && !nodes[*n].gone).collect();
     let Some(first) = honest.first() else { return Ok(()) };
     connected(nodes, *first, &honest)?;
     for node in &honest {
@@ -302,14 +370,17 @@ pub(crate) fn at_the_end(nodes: &[Node], truth: &[Execution], expect: &Expect) -
         }
         live(*node, &nodes[*node], truth, expect)?;
     }
-    let wrong = |node: &usize| {
-        let accepted = &nodes[*node].judge.accepted;
-        truth.iter().any(|execution| accepted.get(&execution.action).is_some_and(|o| *o != execution.truth))
+    let wrong = |node: usize| {
+        let accepted = &nodes[node].judge.accepted;
+        let is_wrong = |of: &&Execution| accepted.get(&of.action).is_some_and(|outputs| *outputs != of.truth);
+        truth.iter().find(is_wrong).map(|execution| (node, execution.action))
     };
-    if expect.fooled && !honest.iter().any(wrong) {
-        return Err(Violation::NotFooled);
+    match (expect.fooled, honest.into_iter().find_map(wrong)) {
+        (Fooled::Meanwhile, None) if !fooled => Err(Violation::NotFooled),
+        (Fooled::Finally, None) => Err(Violation::NotFooled),
+        (Fooled::Finally, Some(_)) | (_, None) => Ok(()),
+        (_, Some((node, action))) => Err(Violation::Wrong { node, action }),
     }
-    Ok(())
 }
 
 fn connected(nodes: &[Node], first: usize, honest: &[usize]) -> Result<(), Violation> {
@@ -328,7 +399,7 @@ fn connected(nodes: &[Node], first: usize, honest: &[usize]) -> Result<(), Viola
 /// Two nodes know the same of every feed that they follow. Of a key that equivocated that is the
 /// proof, and nothing else is of interest.
 fn converged(nodes: &[Node], other: usize, node: usize) -> Result<(), Violation> {
-    for attester in nodes[node].peer.followed() {
+    for attester in nodes[node].peer.followed().union(nodes[other].peer.followed()) {
         let (here, there) = (nodes[node].disk.head(attester), nodes[other].disk.head(attester));
         let broken = [node, other].map(|n| nodes[n].disk.equivocated(attester));
         if here != there && broken != [true, true] {
@@ -339,8 +410,17 @@ fn converged(nodes: &[Node], other: usize, node: usize) -> Result<(), Violation>
     Ok(())
 }
 
+/// How many copies count, of a thousand: `counting` of `all`.
+pub(crate) fn copies(counting: u64, all: u64, expect: &Expect) -> Result<(), Violation> {
+    let (share, most) = (counting * 1000 / all.max(1), expect.copies.unwrap_or(1000));
+    if share > most { Err(Violation::Copies { share, most }) } else { Ok(()) }
+}
+
 fn live(number: usize, node: &Node, truth: &[Execution], expect: &Expect) -> Result<(), Violation> {
     let accepted = &node.judge.accepted;
+    for action in accepted.keys() {
+        may_count(number, node, action, &node.judge.verdict(action).reasoning.sides)?;
+    }
     let count = truth.iter().filter(|execution| accepted.contains_key(&execution.action)).count();
     let expected = match expect.accepted {
         Accepted::All => truth.len(),
@@ -350,8 +430,7 @@ fn live(number: usize, node: &Node, truth: &[Execution], expect: &Expect) -> Res
     if count != expected {
         return Err(Violation::Stuck { node: number, accepted: count, expected });
     }
-    let lacking =
-        accepted.values().filter(|outputs| !node.disk.nars.contains(&crate::builds::archive(outputs)));
+    let lacking = accepted.values().filter(|outputs| !node.disk.nars.contains(&archive(outputs)));
     let lacking = lacking.count();
     if expect.fetched && lacking > 0 {
         return Err(Violation::Unfetched { node: number, lacking });

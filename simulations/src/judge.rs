@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use protocol::{id::ActionId, key::AttesterKey, name::Name, output::Outputs};
+use protocol::{evidence::Evidence, id::ActionId, key::AttesterKey, name::Name, output::Outputs};
 use serde_json::json;
 use trust::{
-    ledger::{self, Record, Voters, Why},
+    ledger::{self, Record, Said, Voters, Why},
     policy,
     rebuild::Need,
     roster::{Attester, Roster},
@@ -17,7 +17,8 @@ use trust::{
 };
 
 use crate::{
-    builds::Execution,
+    builds::{Execution, commitment, is_commitment},
+    disk::Disk,
     notary::{Good, Sworn},
     scenario::{Attribute, Dissent, Policy, Witness},
     variant::Variant,
@@ -54,6 +55,10 @@ pub(crate) struct Judge {
     voters: Arc<Voters>,
     records: BTreeMap<ActionId, Vec<Arc<Sworn>>>,
     own: BTreeMap<ActionId, Arc<ledger::Execution>>,
+    /// Who has committed to what, and whether that was before anybody had revealed anything.
+    commitments: BTreeMap<ActionId, BTreeMap<AttesterKey, (Outputs, bool)>>,
+    /// Actions about which somebody has.
+    revealed: BTreeSet<ActionId>,
     /// What it accepts now.
     pub(crate) accepted: BTreeMap<ActionId, Outputs>,
 }
@@ -93,6 +98,8 @@ impl Judge {
             voters: rules.voters.clone(),
             records: BTreeMap::new(),
             own: BTreeMap::new(),
+            commitments: BTreeMap::new(),
+            revealed: BTreeSet::new(),
             accepted: BTreeMap::new(),
         }
     }
@@ -113,36 +120,96 @@ impl Judge {
         self.own.insert(execution.action, own);
     }
 
-    /// All but what it executed itself: its node starts anew.
+    /// All but what it executed itself, and what came before what: its node starts anew.
     pub(crate) fn forget(&mut self) {
-        *self = Self { own: std::mem::take(&mut self.own), ..Self::new(&self.rules) };
+        let (own, revealed) = (std::mem::take(&mut self.own), std::mem::take(&mut self.revealed));
+        let commitments = std::mem::take(&mut self.commitments);
+        *self = Self { own, commitments, revealed, ..Self::new(&self.rules) };
     }
 
     /// Something new is kept: the actions about which another verdict is possible now.
-    pub(crate) fn learn(&mut self, news: &[Good]) -> BTreeSet<ActionId> {
+    /// What was said before by a key that nobody knew to be somebody's is on `disk`.
+    pub(crate) fn learn(&mut self, news: &[Good], disk: &Disk) -> BTreeSet<ActionId> {
         let mut about = BTreeSet::new();
-        let mut fallen = false;
+        let mut changed = false;
         for good in news {
             match good {
-                Good::Statement(sworn) => {
-                    let Some(Record { action, attester, .. }) = &sworn.record else { continue };
-                    if self.rules.named.contains_key(attester) {
-                        self.records.entry(*action).or_default().push(sworn.clone());
-                        about.insert(*action);
+                Good::Statement(sworn) => match &sworn.record {
+                    Some(record) => about.extend(self.hear(record, sworn)),
+                    None => {
+                        self.standings.apply(&Evidence::Statement(sworn.signed.clone()));
+                        changed = true;
                     }
-                }
-                Good::Proof(_) if self.rules.variant == Some(Variant::EquivocatorCounts) => {}
+                },
+                Good::Proof(proof) if self.is_deaf_to(proof) => {}
                 Good::Proof(proof) => {
                     self.standings.apply(proof);
-                    fallen = true;
+                    changed = true;
                 }
             }
         }
-        if fallen {
+        if changed {
+            let before = self.followed();
             self.voters = Arc::new(Voters::new(&self.rules.roster, None, &self.standings, NOW));
+            for sworn in self.followed().difference(&before).flat_map(|key| disk.said(key)) {
+                about.extend(sworn.record.as_ref().and_then(|record| self.hear(record, sworn)));
+            }
             about.extend(self.records.keys());
         }
         about
+    }
+
+    /// Whose feeds its node is to follow.
+    pub(crate) fn followed(&self) -> BTreeSet<AttesterKey> {
+        self.voters.keys().map(|(key, _)| *key).collect()
+    }
+
+    /// Takes note of a statement of somebody in the roster: the action that it is about.
+    fn hear(&mut self, record: &Record, sworn: &Arc<Sworn>) -> Option<ActionId> {
+        self.voters.name_of(&record.attester)?;
+        if self.is_vote(record) {
+            self.records.entry(record.action).or_default().push(sworn.clone());
+        }
+        Some(record.action)
+    }
+
+    fn is_deaf_to(&self, proof: &Evidence) -> bool {
+        match proof {
+            Evidence::Equivocation(_) => self.rules.variant == Some(Variant::EquivocatorCounts),
+            Evidence::Revocation(_) => self.rules.variant == Some(Variant::RevokedCounts),
+            Evidence::Statement(_) => false,
+        }
+    }
+
+    /// Whether a statement is a vote; if it is a commitment, or what comes of one, that is noted.
+    fn is_vote(&mut self, record: &Record) -> bool {
+        let (Record { action, attester, .. }, Said::Built { outputs, .. }) = (record, &record.said) else {
+            return true;
+        };
+        if self.rules.wants.reveal.is_none() {
+            return true;
+        }
+        if is_commitment(outputs) {
+            let in_time = !self.revealed.contains(action);
+            let all = self.commitments.entry(*action).or_default();
+            all.entry(*attester).or_insert_with(|| (outputs.clone(), in_time));
+            return false;
+        }
+        self.revealed.insert(*action);
+        let committed = self.commitments.get(action).and_then(|all| all.get(attester));
+        committed.is_some_and(|(to, in_time)| *in_time && *to == commitment(outputs, attester))
+    }
+
+    /// How many have committed to what an action gives.
+    pub(crate) fn committed(&self, action: &ActionId) -> usize {
+        self.commitments.get(action).map_or(0, BTreeMap::len)
+    }
+
+    /// Whose votes about an action count.
+    pub(crate) fn voters(&self, action: &ActionId) -> BTreeSet<AttesterKey> {
+        let sides = self.verdict(action).reasoning.sides;
+        let votes = sides.into_iter().flat_map(|side| side.votes);
+        votes.filter(|vote| vote.counts).filter_map(|vote| vote.key).collect()
     }
 
     /// What is decided about an action.
@@ -164,7 +231,8 @@ impl Judge {
         wishers: Option<&BTreeSet<AttesterKey>>,
     ) -> Option<Need> {
         let records = self.records.get(action).into_iter().flatten();
-        let spoken = records.map(|sworn| sworn.signed.statement().attester).collect();
+        let committed = self.commitments.get(action).into_iter().flat_map(BTreeMap::keys).copied();
+        let spoken = records.map(|sworn| sworn.signed.statement().attester).chain(committed).collect();
         Need::of(own, action, &self.claims(action), &spoken, wishers, self.rules.named.keys().copied())
     }
 

@@ -86,9 +86,11 @@ pub(crate) struct Node {
     /// Whether it, and whoever builds on it, does what it should.
     pub(crate) honest: bool,
     pub(crate) up: bool,
+    /// Whether it has left, for good.
+    pub(crate) gone: bool,
     /// How often it was started.
     pub(crate) life: u32,
-    born: u64,
+    pub(crate) born: u64,
     /// How many thousandths its clock goes too fast.
     drift: i64,
     /// When it is to be woken.
@@ -132,6 +134,7 @@ impl Node {
             hostile,
             honest,
             up: true,
+            gone: false,
             life: 0,
             born: 0,
             drift,
@@ -205,14 +208,20 @@ impl Node {
         let attesters = self.disk.attesters();
         let broken = attesters.iter().filter(|attester| self.disk.equivocated(attester)).copied().collect();
         let heads: Vec<_> = attesters.iter().map(|attester| self.disk.head(attester)).collect();
-        self.peer = Peer::new(self.peer.followed().clone(), heads, broken);
         let mut known = Vec::new();
         for attester in &attesters {
             known.extend(self.disk.said(attester).iter().cloned().map(Good::Statement));
             known.extend(self.disk.proofs(attester).iter().cloned().map(Good::Proof));
         }
         self.judge.forget();
-        self.judge.learn(&known)
+        let about = self.learn(&known);
+        self.peer = Peer::new(self.judge.followed(), heads, broken);
+        about
+    }
+
+    /// Makes of what is new what its judge makes of it.
+    pub(crate) fn learn(&mut self, news: &[Good]) -> BTreeSet<ActionId> {
+        self.judge.learn(news, &self.disk)
     }
 }
 

@@ -94,6 +94,10 @@ pub struct Policy {
     /// What is wanted of the proof of execution.
     #[serde(default)]
     pub witness: Witness,
+    /// Seconds after which everybody reveals what he got, if he commits to it before: then votes
+    /// count of those alone whose commitment was here before anybody had revealed anything. No rule
+    /// of the protocol: what it would buy is to be seen.
+    pub reveal: Option<u64>,
 }
 
 /// In what voters differ.
@@ -169,14 +173,20 @@ pub enum BuilderKind {
     Collude,
     /// It says one thing to one half of its neighbours and another to the others, at one place.
     Equivocate,
-    /// It signs what the first other builder said, without a witness.
+    /// It signs what another said as soon as it hears it, without a witness.
     Copy,
-    /// It signs what the first other builder said, with a witness that it made up.
+    /// The same, with a witness that it made up.
     CopyWithWitness,
     /// It builds with an engine that is wrong about one action, like all of this kind.
     Miscompile,
     /// It loses its disk when half of the trouble is over, and goes on with its key all the same.
     Restored,
+    /// It is honest, and goes on under another key when half of the trouble is over.
+    Succeed,
+    /// It is honest until its key is stolen, when half of the trouble is over. The thief names what
+    /// all who collude have agreed about, and revokes the key from the end of its feed on, which
+    /// changes nothing; the owner revokes it from the theft on, near the end of the trouble.
+    Stolen,
     /// It executes nothing, and wishes each minute for all that it has not accepted.
     Wish,
     /// It rebuilds: [`Scenario::rebuilders`].
@@ -185,16 +195,22 @@ pub enum BuilderKind {
 }
 
 impl BuilderKind {
+    /// Whether whoever does that executes nothing and says what others say.
+    pub(crate) fn copies(self) -> bool {
+        matches!(self, Self::Copy | Self::CopyWithWitness)
+    }
+
     /// Whether whoever does that does what it should.
     pub(crate) fn is_honest(self) -> bool {
         match self {
-            Self::Honest | Self::Wish | Self::Rebuild => true,
+            Self::Honest | Self::Wish | Self::Rebuild | Self::Succeed => true,
             Self::Collude
             | Self::Equivocate
             | Self::Copy
             | Self::CopyWithWitness
             | Self::Miscompile
-            | Self::Restored => false,
+            | Self::Restored
+            | Self::Stolen => false,
         }
     }
 }
@@ -271,6 +287,16 @@ pub enum Fault {
         /// How long it is down, from and to.
         seconds: [u64; 2],
     },
+    /// A node that does not build is not there at first, and comes at some moment.
+    Arrive {
+        /// How many.
+        times: usize,
+    },
+    /// A node that does not build leaves, for good. Who wanted to be connected to it finds another.
+    Leave {
+        /// How many.
+        times: usize,
+    },
     /// A disk takes two seconds longer for everything.
     SlowDisk {
         /// How often.
@@ -295,17 +321,31 @@ pub struct Expect {
     /// What every node has accepted at the end.
     pub accepted: Accepted,
     /// Whether so many lie that wrong outputs are accepted: then it must happen.
-    pub fooled: bool,
+    pub fooled: Fooled,
     /// Whether every node has fetched all that it accepted.
     pub fetched: bool,
     /// How many of the builders everybody knows to have equivocated.
     pub equivocators: usize,
+    /// How many of a thousand votes may be copies that count: of all that were copied, at all nodes.
+    pub copies: Option<u64>,
 }
 
 impl Default for Expect {
     fn default() -> Self {
-        Self { accepted: Accepted::All, fooled: false, fetched: false, equivocators: 0 }
+        Self { accepted: Accepted::All, fooled: Fooled::Never, fetched: false, equivocators: 0, copies: None }
     }
+}
+
+/// Whether somebody accepts wrong outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fooled {
+    /// Nobody, ever.
+    Never,
+    /// Somebody does, and nobody any more at the end.
+    Meanwhile,
+    /// Somebody does at the end.
+    Finally,
 }
 
 /// Of how many actions outputs are accepted.
@@ -405,6 +445,14 @@ pub enum Nonsense {
         /// Nodes.
         nodes: usize,
     },
+    /// More nodes are to come, or to leave, than there are.
+    #[error("{wanted} nodes are to come or to leave, of {readers} that do not build")]
+    Readers {
+        /// To come, or to leave.
+        wanted: usize,
+        /// Nodes that do not build.
+        readers: usize,
+    },
     /// One without the other.
     #[error("an eclipse needs hostile nodes `as = \"eclipse\"`, and they need it")]
     Eclipse,
@@ -473,7 +521,7 @@ impl Scenario {
         if self.hostile.iter().any(|hostiles| sybil(hostiles) != (hostiles.keys > 0)) {
             return Err(Nonsense::Keys);
         }
-        for share in [self.network.loss, self.network.drift] {
+        for share in [self.network.loss, self.network.drift, self.expect.copies.unwrap_or(0)] {
             if share >= 1000 {
                 return Err(Nonsense::Share { share });
             }
@@ -495,7 +543,14 @@ impl Scenario {
                 Fault::Swizzle { nodes: wanted, .. } if *wanted > nodes => {
                     return Err(Nonsense::Swizzle { wanted: *wanted, nodes });
                 }
-                Fault::Swizzle { .. } | Fault::Rot { .. } | Fault::Eclipse => {}
+                Fault::Arrive { times } | Fault::Leave { times } if *times > nodes - attesters => {
+                    return Err(Nonsense::Readers { wanted: *times, readers: nodes - attesters });
+                }
+                Fault::Swizzle { .. }
+                | Fault::Arrive { .. }
+                | Fault::Leave { .. }
+                | Fault::Rot { .. }
+                | Fault::Eclipse => {}
             }
         }
         let hostile = self.hostile.iter().any(|hostiles| hostiles.kind == HostileKind::Eclipse);
@@ -566,6 +621,11 @@ mod tests {
                 "[[builder]]",
                 "[[fault]]\nkind = 'swizzle'\ntimes = 1\nnodes = 5\n[[builder]]",
                 "5 nodes are to be cut",
+            ),
+            (
+                "[[builder]]",
+                "[[fault]]\nkind = 'leave'\ntimes = 2\n[[builder]]",
+                "2 nodes are to come or to leave, of 1",
             ),
             ("[[builder]]", "[[fault]]\nkind = 'eclipse'\n[[builder]]", "an eclipse needs"),
             ("[[builder]]", "[[hostile]]\ncount = 1\nas = 'eclipse'\n[[builder]]", "an eclipse needs"),

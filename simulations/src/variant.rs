@@ -12,6 +12,10 @@ pub enum Variant {
     ThresholdOffByOne,
     /// What is known of equivocations is kept from the judge.
     EquivocatorCounts,
+    /// What is known of revocations is kept from the judge.
+    RevokedCounts,
+    /// Whoever goes on under another key is followed by the old one alone.
+    FollowsNobodyNew,
     /// What a node was asked once it is not asked again: the driver swallows the question.
     NeverAsksAgain,
     /// What a node hears it passes on, whatever its peer says of it.
@@ -24,9 +28,11 @@ pub enum Variant {
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::ThresholdOffByOne,
         Self::EquivocatorCounts,
+        Self::RevokedCounts,
+        Self::FollowsNobodyNew,
         Self::NeverAsksAgain,
         Self::RelaysEverything,
         Self::SpeaksBeforeDisk,
@@ -38,6 +44,8 @@ impl Variant {
         match self {
             Self::ThresholdOffByOne => "threshold-off-by-one",
             Self::EquivocatorCounts => "equivocator-counts",
+            Self::RevokedCounts => "revoked-counts",
+            Self::FollowsNobodyNew => "follows-nobody-new",
             Self::NeverAsksAgain => "never-asks-again",
             Self::RelaysEverything => "relays-everything",
             Self::SpeaksBeforeDisk => "speaks-before-disk",

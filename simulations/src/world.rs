@@ -50,7 +50,7 @@ use crate::{
     network::Network,
     node::{Node, Rumour},
     notary::{Notary, Sworn},
-    scenario::{Fault, HostileKind, Scenario},
+    scenario::{BuilderKind, Fault, HostileKind, Scenario},
     seed::Seed,
     trace::Trace,
     variant::Variant,
@@ -129,6 +129,12 @@ enum Event {
     Broken { node: usize, other: usize, connection: u64 },
     /// A builder executes an action, by its place.
     Build { builder: usize, place: usize },
+    /// A builder goes on under another key.
+    Succeed { builder: usize },
+    /// A builder's key is revoked at some node, by its owner or by a thief.
+    Revoke { builder: usize, node: usize, owner: bool },
+    /// A builder reveals what it committed to.
+    Reveal { builder: usize, action: ActionId },
     /// A rebuilder looks what is new.
     Watch { node: usize, life: u32 },
     /// A rebuilder has executed an action.
@@ -214,6 +220,8 @@ pub struct World<'w> {
     handling: bool,
     connections: u64,
     report: Report,
+    /// Whether somebody who does what he should has accepted what is wrong.
+    fooled: bool,
     violation: Option<Violation>,
     measures: Option<Measures>,
 }
@@ -263,6 +271,7 @@ impl<'w> World<'w> {
             handling: false,
             connections: 0,
             report: Report::default(),
+            fooled: false,
             violation: None,
             measures: None,
         };
@@ -298,8 +307,13 @@ impl<'w> World<'w> {
             }
         }
         self.now = end;
-        let at_the_end = invariants::at_the_end(&self.nodes, &self.right, &self.scenario.expect);
+        let expect = &self.scenario.expect;
+        let at_the_end = invariants::at_the_end(&self.nodes, &self.right, expect, self.fooled);
         self.hold(at_the_end);
+        if expect.copies.is_some() {
+            let [counting, all] = self.votes(BuilderKind::copies);
+            self.hold(invariants::copies(counting, all, expect));
+        }
         self.stop_if_violated()?;
         self.report.signatures = self.notary.checks;
         Ok(self.report)
@@ -313,7 +327,28 @@ impl<'w> World<'w> {
     pub fn measure(mut self) -> Result<Measures, Failure> {
         self.measures = Some(Measures::default());
         self.run(None)?;
-        Ok(self.measures.take().unwrap_or_default())
+        let (copies, own) = (self.votes(BuilderKind::copies), self.votes(BuilderKind::is_honest));
+        Ok(Measures { copies, own, ..self.measures.take().unwrap_or_default() })
+    }
+
+    /// Votes of builders of some kinds at all nodes that do what they should: those that count, and all.
+    fn votes(&self, kinds: fn(BuilderKind) -> bool) -> [u64; 2] {
+        let [mut counting, mut all] = [0; 2];
+        let mut said: BTreeMap<ActionId, BTreeSet<AttesterKey>> = BTreeMap::new();
+        for (n, builder) in self.builders.iter().enumerate().filter(|(_, builder)| kinds(builder.kind)) {
+            for record in builder.keys().flat_map(|key| self.nodes[n].disk.said(key)) {
+                if let Some(record) = &record.record {
+                    said.entry(record.action).or_default().insert(record.attester);
+                }
+            }
+        }
+        for (action, who) in &said {
+            for node in self.nodes.iter().filter(|node| node.honest && !node.gone) {
+                counting += node.judge.voters(action).intersection(who).count() as u64;
+                all += who.len() as u64;
+            }
+        }
+        [counting, all]
     }
 
     /// How every node is, in a line each.
@@ -381,6 +416,9 @@ impl<'w> World<'w> {
             Event::Asked { node, from, connection, question, request } => {
                 if self.arrives(node, from, connection) {
                     self.count(|| request.to_bytes().len());
+                    if let Some(measures) = &mut self.measures {
+                        measures.questions += 1;
+                    }
                     self.asked(node, from, connection, question, request);
                 }
             }
@@ -422,6 +460,9 @@ impl<'w> World<'w> {
             }
             Event::Broken { node, other, connection } => self.broken(node, other, connection),
             Event::Build { builder, place } => self.build(builder, place),
+            Event::Succeed { builder } => self.succeed(builder),
+            Event::Revoke { builder, node, owner } => self.revoke(builder, node, owner),
+            Event::Reveal { builder, action } => self.reveal(builder, action),
             Event::Watch { node, life } => {
                 if self.alive(node, life) {
                     self.watch(node);
@@ -439,7 +480,8 @@ impl<'w> World<'w> {
             Event::Calm => self.calm(),
             Event::Look => {
                 self.after(LOOK, Event::Look);
-                for n in 0..self.nodes.len() {
+                // Who has the keys of a thousand strangers himself is beyond what is allowed.
+                for n in 0..self.scenario.nodes {
                     let peer = &self.nodes[n].peer;
                     let (status, followed) = (peer.status(), peer.followed().len());
                     let wishes = peer.wishes(self.nodes[n].local(self.now)).count();
@@ -504,6 +546,8 @@ impl<'w> World<'w> {
     /// Something new is kept about these actions: a node judges them again.
     fn judge(&mut self, n: usize, about: BTreeSet<ActionId>) {
         self.hear_of(n, &about);
+        self.copy_what_is_new(n, &about);
+        self.reveal_soon(n, &about);
         for action in about {
             let Outcome::Accepted { outputs } = self.nodes[n].judge.decide(&action) else {
                 self.nodes[n].judge.accepted.remove(&action);
@@ -512,6 +556,7 @@ impl<'w> World<'w> {
             if self.nodes[n].honest {
                 let truth = self.actions.get(&action).map(|execution| &execution.truth);
                 let fooled = self.scenario.expect.fooled;
+                self.fooled |= truth != Some(&outputs);
                 let holds = invariants::accepted(n, &self.nodes[n], &action, &outputs, truth, fooled);
                 self.hold(holds);
             }
@@ -519,7 +564,7 @@ impl<'w> World<'w> {
             if self.nodes[n].judge.accepted.insert(action, outputs).is_none() {
                 self.report.accepted += 1;
                 if let Some(measures) = &mut self.measures {
-                    measures.accepted.push((n, action, self.now));
+                    measures.accepted.entry((n, action)).or_insert([self.nodes[n].born, self.now]);
                 }
                 self.line(n, || format!("accepts {} of {}", short(&nar), short(&action)));
                 self.want(n, &action);
@@ -554,8 +599,8 @@ impl<'w> World<'w> {
             let attester = item.attester();
             if proof {
                 self.line(n, || format!("has a proof against {}", short(&attester)));
-                let honest = |builder: &Builder| builder.kind.is_honest();
-                if self.builders.iter().any(|builder| builder.attester == attester && honest(builder)) {
+                let honest = self.builders.iter().filter(|builder| builder.kind.is_honest());
+                if honest.flat_map(Builder::keys).any(|key| *key == attester) {
                     self.hold(Err(Violation::HonestEquivocator { attester }));
                 }
             }

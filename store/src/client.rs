@@ -530,6 +530,10 @@ impl Client {
         self.ids(&Request::Claimed, ActionId::from_bytes)
     }
 
+    pub(crate) fn divided(&self) -> Result<Vec<ActionId>, ServedError> {
+        self.ids(&Request::Divided, ActionId::from_bytes)
+    }
+
     pub(crate) fn bearing(&self, attester: &AttesterKey) -> Result<Vec<Evidence>, LookupError> {
         Ok(self.evidence(&Request::Bearing(*attester))?)
     }

@@ -69,10 +69,15 @@ pub enum SayError {
 struct Batch<'s> {
     here: &'s Here,
     heads: MutexGuard<'s, BTreeMap<AttesterKey, Head>>,
-    changed: BTreeMap<AttesterKey, Head>,
-    /// Which of the facts is the statement at a place.
-    statements: BTreeMap<(AttesterKey, u64), usize>,
+    grown: BTreeMap<AttesterKey, Grown>,
     facts: Vec<Fact>,
+}
+
+/// What a batch adds to a feed.
+struct Grown {
+    head: Head,
+    /// Which of the facts are its last statements, in the order of their places.
+    statements: Vec<usize>,
 }
 
 impl Store {
@@ -168,8 +173,11 @@ impl Store {
     pub fn claims(&self, action: &ActionId) -> Result<Vec<Signed>, LookupError> {
         match &self.books {
             Books::Here(here) => {
-                let places = here.indexed(|index| index.claims(action))?;
-                places.into_iter().map(|at| here.signed(at)).collect()
+                let claims = here.indexed(|index| index.claims(action))?;
+                let mut found: Vec<_> =
+                    claims.into_iter().map(|claim| here.signed(claim.at)).collect::<Result<_, _>>()?;
+                found.sort_by_key(|signed| (signed.statement().attester, signed.statement().seq));
+                Ok(found)
             }
             Books::There(client) => client.claims(action),
         }
@@ -180,6 +188,16 @@ impl Store {
         match &self.books {
             Books::Here(here) => Ok(here.indexed(Index::claimed)?),
             Books::There(client) => Ok(client.claimed()?),
+        }
+    }
+
+    /// The actions of which attesters, or one of them at several places, said different things, in the
+    /// order of their ids: other outputs, another failure. Whether their word still counts, and what
+    /// was found here, is not looked at.
+    pub fn divided(&self) -> Result<Vec<ActionId>, LookupError> {
+        match &self.books {
+            Books::Here(here) => Ok(here.indexed(Index::divided)?),
+            Books::There(client) => Ok(client.divided()?),
         }
     }
 
@@ -247,16 +265,24 @@ impl Here {
         Batch {
             here: self,
             heads: self.heads.lock().unwrap_or_else(PoisonError::into_inner),
-            changed: BTreeMap::new(),
-            statements: BTreeMap::new(),
+            grown: BTreeMap::new(),
             facts: Vec::new(),
         }
     }
 }
 
+impl Grown {
+    /// Which of the facts is the statement at a place, if this batch adds it.
+    fn statement(&self, place: u64) -> Option<usize> {
+        let first = self.head.len() - self.statements.len() as u64;
+        self.statements.get(usize::try_from(place.checked_sub(first)?).ok()?).copied()
+    }
+}
+
 impl Batch<'_> {
     fn head(&mut self, attester: &AttesterKey) -> Result<Head, LookupError> {
-        if let Some(head) = self.changed.get(attester).or_else(|| self.heads.get(attester)) {
+        let grown = self.grown.get(attester).map(|grown| &grown.head);
+        if let Some(head) = grown.or_else(|| self.heads.get(attester)) {
             return Ok(*head);
         }
         let head = self.here.last(attester)?.map_or(Head::empty(*attester), |last| Head::behind(&last));
@@ -265,7 +291,7 @@ impl Batch<'_> {
     }
 
     fn statement(&self, attester: &AttesterKey, place: u64) -> Result<Option<Signed>, LookupError> {
-        let fact = self.statements.get(&(*attester, place)).map(|n| &self.facts[*n]);
+        let fact = self.grown.get(attester).and_then(|grown| grown.statement(place)).map(|n| &self.facts[n]);
         if let Some(Fact::Evidence(Evidence::Statement(signed))) = fact {
             return Ok(Some(signed.clone()));
         }
@@ -274,8 +300,10 @@ impl Batch<'_> {
     }
 
     fn push(&mut self, signed: Signed, next: Head) {
-        self.changed.insert(next.attester(), next);
-        self.statements.insert((next.attester(), next.len() - 1), self.facts.len());
+        let new = || Grown { head: next, statements: Vec::new() };
+        let grown = self.grown.entry(next.attester()).or_insert_with(new);
+        grown.head = next;
+        grown.statements.push(self.facts.len());
         self.facts.push(Fact::Evidence(Evidence::Statement(signed)));
     }
 
@@ -347,7 +375,7 @@ impl Batch<'_> {
                 };
                 let mut touched = self.here.touched.lock().unwrap_or_else(PoisonError::into_inner);
                 touched.extend(self.facts.iter().filter_map(about));
-                self.heads.append(&mut self.changed);
+                self.heads.extend(self.grown.into_iter().map(|(attester, grown)| (attester, grown.head)));
             }
             // How much of it is kept is for the index to say.
             Err(_) => self.heads.clear(),

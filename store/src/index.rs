@@ -10,8 +10,10 @@
 //! 'o' location of a Built      action
 //! 'm' nar action               location of a Built
 //! 'p' name of a pin            location of its Pinned
-//! 's' attester place           location of the statement
-//! 'c' action attester place    location of the statement, which speaks of the action
+//! 's' attester place/64        locations of the statements at 64 places of a feed, one after the other;
+//!                              zeros where there is none
+//! 'c' claim                    statements that speak of actions, by action: see `claims.rs`
+//! 'd' action                   nothing: not all of them say the same of it
 //! 'k' attester location        nothing: that evidence bears on what the key's word is worth
 //! '!'                          Applied
 //! ```
@@ -21,10 +23,13 @@
 //! damaged files, so every call is made under `catch_unwind`; values beyond 4 KiB can leak for
 //! ever, so there are none.
 
+pub(crate) mod claims;
+
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, btree_map},
     fs::OpenOptions,
     io::{self, Read as _},
+    ops::{Range, RangeInclusive},
     os::unix::fs::FileExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -35,22 +40,30 @@ use protocol::{
     evidence::Evidence,
     id::{ActionId, NarHash},
     key::AttesterKey,
-    statement::{Attestation, Body, Failure},
+    statement::Body,
 };
 
+use self::claims::{Blocks, Claim, Outcome};
 use crate::{
     fact::Fact,
     journal::{Location, Placed},
 };
 
 /// Changes with the table above; an index of another version is rebuilt.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// sled's default cache is 1 GiB.
 const CACHE_BYTES: u64 = 64 << 20;
 
 /// Longest value, see the header; ours are much shorter.
 const VALUE_BYTES: usize = 4096;
+
+/// Places of a feed whose statements are in one entry: a feed is dense, and each entry of sled's costs
+/// as much as decoding ten statements. 768 bytes.
+const BLOCK: u64 = 64;
+
+/// Bytes of a location.
+const LOCATION_BYTES: usize = 12;
 
 /// How often opening is tried again while sled's lock is held, and the pause in between: 1 s.
 const LOCK_TRIES: u32 = 200;
@@ -92,7 +105,7 @@ pub(crate) enum Gist {
     Action(ActionId),
     Pinned(String),
     Unpinned(String),
-    Statement { attester: AttesterKey, place: u64, action: Option<ActionId>, bears: bool },
+    Statement { attester: AttesterKey, place: u64, claim: Option<(ActionId, Outcome)>, bears: bool },
     Bearing(AttesterKey),
 }
 
@@ -108,13 +121,12 @@ impl Gist {
             Fact::Unpinned { name } => Self::Unpinned(name.clone()),
             Fact::Evidence(Evidence::Statement(signed)) => {
                 let statement = signed.statement();
-                let (action, bears) = match &statement.body {
-                    Body::Built(Attestation { action, .. }) | Body::Failed(Failure { action, .. }) => {
-                        (Some(*action), false)
-                    }
-                    Body::Retract { .. } | Body::Succeed { .. } => (None, true),
-                };
-                Self::Statement { attester: statement.attester, place: statement.seq, action, bears }
+                Self::Statement {
+                    attester: statement.attester,
+                    place: statement.seq,
+                    claim: Outcome::of(statement),
+                    bears: matches!(statement.body, Body::Retract { .. } | Body::Succeed { .. }),
+                }
             }
             Fact::Evidence(other) => Self::Bearing(other.attester()),
         }
@@ -150,6 +162,7 @@ const MAKER: u8 = b'm';
 const PIN: u8 = b'p';
 const STATEMENT: u8 = b's';
 const CLAIM: u8 = b'c';
+const DIVIDED: u8 = b'd';
 const BEARING: u8 = b'k';
 const APPLIED: &[u8] = b"!";
 
@@ -207,8 +220,9 @@ impl Index {
             batch.insert(key, value);
         };
         let mut unpinned = Vec::new();
-        for Placed { at, gist, .. } in records {
-            let at = location_bytes(*at);
+        let (mut feeds, mut claims) = (BTreeMap::new(), Blocks::new(self));
+        for Placed { at: location, gist, .. } in records {
+            let at = location_bytes(*location);
             match gist {
                 Gist::Action(id) => put(key(ACTION, id.as_bytes()), &at),
                 Gist::Built { action, nars } => {
@@ -223,10 +237,10 @@ impl Index {
                     put(key(PIN, name.as_bytes()), &at);
                 }
                 Gist::Unpinned(name) => unpinned.push(name.clone()),
-                Gist::Statement { attester, place, action, bears } => {
-                    put(placed_key(&[STATEMENT], attester, *place), &at);
-                    if let Some(action) = action {
-                        put(placed_key(&key(CLAIM, action.as_bytes()), attester, *place), &at);
+                Gist::Statement { attester, place, claim, bears } => {
+                    self.place(&mut feeds, attester, *place, &at)?;
+                    if let Some((action, outcome)) = *claim {
+                        claims.add(&Claim { action, at: *location, outcome })?;
                     }
                     if *bears {
                         put([&key(BEARING, attester.as_bytes())[..], &at].concat(), &[]);
@@ -235,6 +249,10 @@ impl Index {
                 Gist::Bearing(attester) => put([&key(BEARING, attester.as_bytes())[..], &at].concat(), &[]),
             }
         }
+        feeds.into_iter().for_each(|(block, places)| put(block, &places));
+        let (blocks, divided) = claims.finish();
+        blocks.for_each(|(block, claims)| put(block, &claims));
+        divided.iter().for_each(|action| put(key(DIVIDED, action.as_bytes()), &[]));
         let applied = Applied { journal, last: last.at, crc: last.crc, boot: self.boot };
         put(APPLIED.to_vec(), &applied.bytes());
         // A batch keeps the last word on each key, and these are the last words on theirs.
@@ -243,6 +261,27 @@ impl Index {
         }
         self.dirty.store(true, Relaxed);
         self.ask(|db| db.apply_batch(batch))
+    }
+
+    /// Notes where a statement is, in a block that is read if it is not among `feeds` yet.
+    fn place(
+        &self,
+        feeds: &mut BTreeMap<Vec<u8>, Vec<u8>>,
+        attester: &AttesterKey,
+        place: u64,
+        at: &[u8; LOCATION_BYTES],
+    ) -> Result<(), IndexError> {
+        let places = match feeds.entry(block_key(attester, place)) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(unread) => {
+                let known = self.ask(|db| db.get(unread.key()))?;
+                unread.insert(known.map(|places| places.to_vec()).unwrap_or_default())
+            }
+        };
+        let slot = slot(place);
+        places.resize(places.len().max(slot.end), 0);
+        places[slot].copy_from_slice(at);
+        Ok(())
     }
 
     pub(crate) fn action(&self, id: &ActionId) -> Result<Option<Location>, IndexError> {
@@ -292,7 +331,7 @@ impl Index {
 
     /// Every pin with the place of its fact.
     pub(crate) fn pins(&self) -> Result<Vec<(String, Location)>, IndexError> {
-        let pin = |entry: Result<(sled::IVec, sled::IVec), IndexError>| {
+        let pin = |entry: Result<Pair, IndexError>| {
             let (key, value) = entry?;
             let name = String::from_utf8(key[1..].to_vec()).map_err(|_| IndexError::Value)?;
             Ok((name, read_location(&value).ok_or(IndexError::Value)?))
@@ -306,13 +345,16 @@ impl Index {
         attester: &AttesterKey,
         place: u64,
     ) -> Result<Option<Location>, IndexError> {
-        self.location(&placed_key(&[STATEMENT], attester, place))
+        let block = self.ask(|db| db.get(block_key(attester, place)))?;
+        let Some(at) = block.as_ref().and_then(|places| places.get(slot(place))) else { return Ok(None) };
+        if is_none(at) { Ok(None) } else { read_location(at).map(Some).ok_or(IndexError::Value) }
     }
 
     /// The last statement of a feed.
     pub(crate) fn last_statement(&self, attester: &AttesterKey) -> Result<Option<Location>, IndexError> {
         let last = self.scan(key(STATEMENT, attester.as_bytes()), true).next().transpose()?;
-        last.map(|(_, value)| read_location(&value).ok_or(IndexError::Value)).transpose()
+        let at = |places: &[u8]| read_location(places.last_chunk::<LOCATION_BYTES>()?);
+        last.map(|(_, places)| at(&places).ok_or(IndexError::Value)).transpose()
     }
 
     /// The statements of a feed from a place on, at most `limit`.
@@ -322,9 +364,15 @@ impl Index {
         from: u64,
         limit: usize,
     ) -> Result<Vec<Location>, IndexError> {
-        let range = placed_key(&[STATEMENT], attester, from)..=placed_key(&[STATEMENT], attester, u64::MAX);
-        let found = self.ask(|db| db.range(range).values().take(limit).collect::<Result<Vec<_>, _>>())?;
-        found.iter().map(|value| read_location(value).ok_or(IndexError::Value)).collect()
+        let range = block_key(attester, from)..=block_key(attester, u64::MAX);
+        let mut found = Vec::new();
+        let mut blocks = self.entries_in(range, false);
+        while let Some((key, places)) = blocks.next().transpose()?.filter(|_| found.len() < limit) {
+            let block = read_block(&key[1..], &places).ok_or(IndexError::Value)?;
+            found.extend(block.into_iter().filter(|(_, place, _)| *place >= from).map(|(.., at)| at));
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 
     /// The attesters of whom there is a statement, or evidence against their key, behind `after`.
@@ -347,23 +395,50 @@ impl Index {
         Ok(found.into_iter().collect())
     }
 
-    /// The statements that speak of an action, by attester and place.
-    pub(crate) fn claims(&self, id: &ActionId) -> Result<Vec<Location>, IndexError> {
-        self.scan(key(CLAIM, id.as_bytes()), false)
-            .map(|entry| read_location(&entry?.1).ok_or(IndexError::Value))
-            .collect()
+    /// What is said of an action, in the order of the journal.
+    pub(crate) fn claims(&self, id: &ActionId) -> Result<Vec<Claim>, IndexError> {
+        let mut found = Vec::new();
+        // From the last block that can have one back to the one in which the first is.
+        for entry in self.entries_in(vec![CLAIM]..=claims::behind(id), true) {
+            let block = claims::read(&entry?.1).ok_or(IndexError::Value)?;
+            let is_first = block.first().is_none_or(|claim| claim.action < *id);
+            found.extend(block.into_iter().rev().filter(|claim| claim.action == *id));
+            if is_first {
+                break;
+            }
+        }
+        found.reverse();
+        Ok(found)
     }
 
     /// The actions of which somebody spoke.
     pub(crate) fn claimed(&self) -> Result<Vec<ActionId>, IndexError> {
-        let (mut from, mut found) = (vec![CLAIM], Vec::new());
-        loop {
-            let next = self.ask(|db| db.range(from.clone()..vec![CLAIM + 1]).keys().next().transpose())?;
-            let Some(next) = next else { return Ok(found) };
-            let action = id_at(&next, 1)?;
-            found.push(ActionId::from_bytes(action));
-            from = [&[CLAIM], &action[..], &[0xff; 41]].concat();
+        let mut found = Vec::new();
+        for entry in self.scan(vec![CLAIM], false) {
+            let block = claims::read(&entry?.1).ok_or(IndexError::Value)?;
+            for claim in block {
+                // Also if the block was split just now, and its upper half comes again.
+                if found.last().is_none_or(|last| *last < claim.action) {
+                    found.push(claim.action);
+                }
+            }
         }
+        Ok(found)
+    }
+
+    /// The actions of which not everybody said the same.
+    pub(crate) fn divided(&self) -> Result<Vec<ActionId>, IndexError> {
+        self.scan(vec![DIVIDED], false).map(|entry| id_at(&entry?.0, 1).map(ActionId::from_bytes)).collect()
+    }
+
+    /// Whether not everybody said the same of an action.
+    pub(crate) fn is_divided(&self, id: &ActionId) -> Result<bool, IndexError> {
+        self.ask(|db| db.contains_key(key(DIVIDED, id.as_bytes())))
+    }
+
+    /// The last block of claims whose key is not behind `key`.
+    fn block_around(&self, key: &[u8]) -> Result<Option<Pair>, IndexError> {
+        self.ask(|db| db.range(&[CLAIM][..]..=key).next_back().transpose())
     }
 
     /// The evidence that bears on what a key's word is worth, in the order in which it came.
@@ -405,37 +480,52 @@ impl Index {
         Ok(found)
     }
 
-    /// Every entry but the mark, with the key's first byte: for verification.
+    /// Every entry but the mark, taken apart: for verification.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Result<IndexEntry, IndexError>> + '_ {
-        self.scan(Vec::new(), false).filter(|e| !matches!(e, Ok((key, _)) if **key == *APPLIED)).map(
-            |entry| {
-                let (key, value) = entry?;
-                IndexEntry::read(&key, &value).ok_or(IndexError::Value)
-            },
-        )
+        self.scan(Vec::new(), false)
+            .filter(|entry| !matches!(entry, Ok((key, _)) if **key == *APPLIED))
+            .flat_map(|entry| match entry.map(|(key, value)| IndexEntry::read(&key, &value)) {
+                Ok(Some(entries)) => entries.into_iter().map(Ok).collect(),
+                Ok(None) => vec![Err(IndexError::Value)],
+                Err(error) => vec![Err(error)],
+            })
     }
 
-    fn scan(
-        &self,
-        prefix: Vec<u8>,
-        backwards: bool,
-    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), IndexError>> + '_ {
-        let mut iter = self.ask(|db| Ok(db.scan_prefix(prefix)));
-        let mut failed = false;
-        std::iter::from_fn(move || {
-            if failed {
-                return None;
-            }
-            let next = match &mut iter {
-                Ok(iter) => {
-                    guarded(|| if backwards { iter.next_back() } else { iter.next() }.transpose()).transpose()
-                }
-                Err(_) => Some(Err(IndexError::Panicked)),
-            };
-            failed = matches!(next, Some(Err(_)));
-            next
-        })
+    fn scan(&self, prefix: Vec<u8>, backwards: bool) -> impl Iterator<Item = Result<Pair, IndexError>> + '_ {
+        guarded_iter(self.ask(|db| Ok(db.scan_prefix(prefix))), backwards)
     }
+
+    fn entries_in(
+        &self,
+        keys: RangeInclusive<Vec<u8>>,
+        backwards: bool,
+    ) -> impl Iterator<Item = Result<Pair, IndexError>> + '_ {
+        guarded_iter(self.ask(|db| Ok(db.range(keys))), backwards)
+    }
+}
+
+/// A key and its value.
+type Pair = (sled::IVec, sled::IVec);
+
+/// Ends behind the first error.
+fn guarded_iter(
+    mut iter: Result<sled::Iter, IndexError>,
+    backwards: bool,
+) -> impl Iterator<Item = Result<Pair, IndexError>> {
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        if failed {
+            return None;
+        }
+        let next = match &mut iter {
+            Ok(iter) => {
+                guarded(|| if backwards { iter.next_back() } else { iter.next() }.transpose()).transpose()
+            }
+            Err(_) => Some(Err(IndexError::Panicked)),
+        };
+        failed = matches!(next, Some(Err(_)));
+        next
+    })
 }
 
 impl Drop for Index {
@@ -464,15 +554,17 @@ pub(crate) enum IndexEntry {
     Maker(NarHash, ActionId, Location),
     Pin(String, Location),
     Statement(AttesterKey, u64, Location),
-    Claim(ActionId, AttesterKey, u64, Location),
+    Claim(Claim),
+    Divided(ActionId),
     Bearing(AttesterKey, Location),
 }
 
 impl IndexEntry {
-    fn read(key: &[u8], value: &[u8]) -> Option<Self> {
+    /// What an entry says; of a block, each thing in it.
+    fn read(key: &[u8], value: &[u8]) -> Option<Vec<Self>> {
         let (kind, rest) = key.split_first()?;
         let action = |bytes: &[u8]| Some(ActionId::from_bytes(bytes.try_into().ok()?));
-        Some(match *kind {
+        Some(vec![match *kind {
             ACTION => Self::Action(action(rest)?, read_location(value)?),
             REALISATION => Self::Realisation(action(rest)?, read_location(value)?),
             ORDER => Self::Order(read_location(rest)?, action(value)?),
@@ -481,21 +573,20 @@ impl IndexEntry {
                 Self::Maker(NarHash::from_bytes(*nar), action(rest)?, read_location(value)?)
             }
             STATEMENT => {
-                let (attester, place) = read_placed(rest)?;
-                Self::Statement(attester, place, read_location(value)?)
+                let block = read_block(rest, value)?.into_iter();
+                return Some(
+                    block.map(|(attester, place, at)| Self::Statement(attester, place, at)).collect(),
+                );
             }
-            CLAIM => {
-                let (id, rest) = rest.split_first_chunk::<32>()?;
-                let (attester, place) = read_placed(rest)?;
-                Self::Claim(ActionId::from_bytes(*id), attester, place, read_location(value)?)
-            }
+            CLAIM => return Some(claims::read(value)?.into_iter().map(Self::Claim).collect()),
+            DIVIDED => Self::Divided(action(rest)?),
             BEARING => {
                 let (attester, at) = rest.split_first_chunk::<32>()?;
                 Self::Bearing(AttesterKey::from_bytes(*attester), read_location(at)?)
             }
             PIN => Self::Pin(String::from_utf8(rest.to_vec()).ok()?, read_location(value)?),
             _ => return None,
-        })
+        }])
     }
 }
 
@@ -530,9 +621,28 @@ fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
     [&[kind], rest].concat()
 }
 
-/// `prefix`, an attester, and a place in its feed.
-fn placed_key(prefix: &[u8], attester: &AttesterKey, place: u64) -> Vec<u8> {
-    [prefix, attester.as_bytes(), &place.to_be_bytes()].concat()
+/// Of the statements at [`BLOCK`] places of a feed, `place` among them.
+fn block_key(attester: &AttesterKey, place: u64) -> Vec<u8> {
+    [&[STATEMENT], &attester.as_bytes()[..], &(place / BLOCK).to_be_bytes()].concat()
+}
+
+/// Where in its block the location of a statement is.
+fn slot(place: u64) -> Range<usize> {
+    let start = (place % BLOCK) as usize * LOCATION_BYTES;
+    start..start + LOCATION_BYTES
+}
+
+/// Whether nothing is there.
+fn is_none(slot: &[u8]) -> bool {
+    slot.iter().all(|byte| *byte == 0)
+}
+
+/// The statements of a block, by what comes behind the kind in its key, and its value.
+fn read_block(key: &[u8], places: &[u8]) -> Option<Vec<(AttesterKey, u64, Location)>> {
+    let (attester, block) = read_placed(key)?;
+    let slots = places.chunks(LOCATION_BYTES).enumerate().filter(|(_, at)| !is_none(at));
+    let first = block.checked_mul(BLOCK)?;
+    slots.map(|(n, at)| Some((attester, first.checked_add(n as u64)?, read_location(at)?))).collect()
 }
 
 fn read_placed(bytes: &[u8]) -> Option<(AttesterKey, u64)> {
@@ -544,8 +654,8 @@ fn id_at(key: &[u8], at: usize) -> Result<[u8; 32], IndexError> {
     key.get(at..).and_then(|rest| rest.first_chunk::<32>()).copied().ok_or(IndexError::Value)
 }
 
-pub(crate) fn location_bytes(at: Location) -> [u8; 12] {
-    let mut bytes = [0; 12];
+pub(crate) fn location_bytes(at: Location) -> [u8; LOCATION_BYTES] {
+    let mut bytes = [0; LOCATION_BYTES];
     bytes[..4].copy_from_slice(&at.segment.to_be_bytes());
     bytes[4..8].copy_from_slice(&at.offset.to_be_bytes());
     bytes[8..].copy_from_slice(&at.len.to_be_bytes());
@@ -553,7 +663,7 @@ pub(crate) fn location_bytes(at: Location) -> [u8; 12] {
 }
 
 pub(crate) fn read_location(bytes: &[u8]) -> Option<Location> {
-    let bytes: &[u8; 12] = bytes.try_into().ok()?;
+    let bytes: &[u8; LOCATION_BYTES] = bytes.try_into().ok()?;
     let at = |i: usize| u32::from_be_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
     let location = Location { segment: at(0), offset: at(4), len: at(8) };
     // What follows may compute where it ends.

@@ -315,7 +315,8 @@ impl Tail {
         if self.len >= SEGMENT_BYTES {
             *self = Self::create(dir, id, self.segment + 1).map_err(AppendError::Disk)?;
         }
-        let mut bytes = Vec::new();
+        let size = |entry: &Entry| FRAME_BYTES as usize + entry.payload.len();
+        let mut bytes = Vec::with_capacity(queue.iter().map(size).sum());
         let mut placed = Vec::with_capacity(queue.len());
         for entry in queue {
             let offset = self.len + bytes.len() as u32;

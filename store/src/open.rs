@@ -29,8 +29,9 @@ use crate::{
     },
 };
 
-/// Records given to the index at once when the journal is replayed.
-const REPLAY_RECORDS: usize = 1024;
+/// Records given to the index at once when the journal is replayed: the more, the more of them have
+/// their place in one entry of it. So many claims change at most 32 MiB of entries.
+const REPLAY_RECORDS: usize = 8192;
 
 /// How often the lock and the socket are tried again while another process has the store open.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);

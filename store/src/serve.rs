@@ -367,6 +367,7 @@ fn answer(store: &Store, here: &Here, asker: u64, request: Request) -> Result<Ve
         }
         Request::Claims(id) => facts(store.claims(&id)?.into_iter().map(of_signed)),
         Request::Claimed => ids(store.claimed()?.iter().map(|id| *id.as_bytes())),
+        Request::Divided => ids(store.divided()?.iter().map(|id| *id.as_bytes())),
         Request::Bearing(attester) => facts(store.bearing(&attester)?.into_iter().map(Fact::Evidence)),
         Request::Sweep(options) => {
             let report = store.gc_for(here, Some(asker), &options)?;

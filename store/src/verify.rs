@@ -26,7 +26,7 @@ use crate::{
     disk,
     disk::Doing as _,
     fact::Fact,
-    index::{Gist, Index, IndexEntry},
+    index::{Gist, Index, IndexEntry, claims::Claim},
     journal::{Location, Placed, recover},
     nars::map_whole,
     open,
@@ -253,11 +253,10 @@ impl Here {
             IndexEntry::Statement(attester, place, at) => {
                 matches!(gist(at), Ok(Gist::Statement { attester: a, place: p, .. }) if (a, p) == (*attester, *place))
             }
-            IndexEntry::Claim(id, attester, place, at) => {
-                let gist = gist(at);
-                let of = |a, p, of| (a, p, of) == (*attester, *place, Some(*id));
-                matches!(gist, Ok(Gist::Statement { attester, place, action, .. }) if of(attester, place, action))
+            IndexEntry::Claim(Claim { action, at, outcome }) => {
+                matches!(gist(at), Ok(Gist::Statement { claim, .. }) if claim == Some((*action, *outcome)))
             }
+            IndexEntry::Divided(id) => self.peek(|index| index.claims(id)).is_ok_and(|said| differ(&said)),
             IndexEntry::Bearing(attester, at) => match gist(at) {
                 Ok(Gist::Statement { attester: a, bears, .. }) => bears && a == *attester,
                 Ok(Gist::Bearing(a)) => a == *attester,
@@ -280,16 +279,23 @@ fn is_found(index: &Index, placed: &Placed) -> Result<bool, IndexError> {
             }
             found
         }
-        Gist::Statement { attester, place, action, bears } => {
+        Gist::Statement { attester, place, claim, bears } => {
             let mut found = index.statement(attester, *place)? == Some(placed.at);
-            if let Some(action) = action {
-                found &= index.claims(action)?.contains(&placed.at);
+            if let Some((action, outcome)) = *claim {
+                let said = index.claims(&action)?;
+                found &= said.contains(&Claim { action, at: placed.at, outcome });
+                found &= index.is_divided(&action)? == differ(&said);
             }
             found && (!bears || index.bearing(attester)?.contains(&placed.at))
         }
         Gist::Bearing(attester) => index.bearing(attester)?.contains(&placed.at),
         Gist::Pinned(_) | Gist::Unpinned(_) => true,
     })
+}
+
+/// Whether claims about one action are not all the same.
+fn differ(claims: &[Claim]) -> bool {
+    claims.windows(2).any(|two| two[0].outcome != two[1].outcome)
 }
 
 /// Reads and checks an archive. By reading, not by mapping: a bad sector is then an error.

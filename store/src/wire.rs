@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// Changes with anything below, and with the encoding of facts.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Longest frame: one fact of any length, or many smaller things.
 pub(crate) const FRAME_BYTES: usize = (2 << 20) + FACT_BYTES;
@@ -94,6 +94,7 @@ pub(crate) enum Request {
     Statements(AttesterKey, u64),
     Claims(ActionId),
     Claimed,
+    Divided,
     Bearing(AttesterKey),
     Sweep(GcOptions),
     Verify {
@@ -260,6 +261,7 @@ impl Encode<()> for Request {
             }
             Self::Verify { repair } => e.array(2)?.u8(19)?.bool(*repair)?.ok(),
             Self::Reindex => e.array(1)?.u8(20)?.ok(),
+            Self::Divided => e.array(1)?.u8(21)?.ok(),
         }
     }
 }
@@ -289,6 +291,7 @@ impl<'b> Decode<'b, ()> for Request {
             (Some(4), 18) => Self::Sweep(get_options(d)?),
             (Some(2), 19) => Self::Verify { repair: d.bool()? },
             (Some(1), 20) => Self::Reindex,
+            (Some(1), 21) => Self::Divided,
             (_, kind) => return Err(refuse(at, format!("no request of kind {kind} has this length"))),
         })
     }
@@ -640,6 +643,7 @@ mod tests {
             Request::Statements(attester, u64::MAX),
             Request::Claims(id),
             Request::Claimed,
+            Request::Divided,
             Request::Bearing(attester),
             Request::Sweep(options),
             Request::Sweep(GcOptions::default()),

@@ -11,6 +11,7 @@ use protocol::{
     name::Name,
     output::Output,
     statement::{Attestation, Body, Ending, Failure, Platform, Signed},
+    witness::Witness,
 };
 use store::{Kept, Store};
 use support::{attester, key, statement};
@@ -67,6 +68,71 @@ fn said_and_found() {
     check(&support::open(&home));
     std::fs::remove_dir_all(home.path().join("index")).unwrap();
     check(&Store::open(home.path(), |_| false).unwrap());
+}
+
+/// Of what not everybody says the same, in one batch or in several: outputs and failures, not proofs.
+#[test]
+fn divided() {
+    let home = tempfile::tempdir().unwrap();
+    let store = support::open(&home);
+    let say = |who, bodies: Vec<Body>| drop(store.say(&key(who), 0, bodies).unwrap());
+    let proven = |body: Body| match body {
+        Body::Built(built) => {
+            Body::Built(Attestation { witness: Some(Witness::from_bytes([1; 32])), ..built })
+        }
+        other => other,
+    };
+    assert_eq!(store.divided().unwrap(), []);
+    say(1, (1..=6).map(|n| built(n, n)).collect());
+    say(2, vec![proven(built(1, 1)), built(2, 9), failed(3), failed(7), failed(8)]);
+    say(3, vec![built(1, 1), failed(7), built(8, 8), built(9, 1), built(9, 2)]);
+    // One of these comes after more than a block of those who agree.
+    say(4, (0..200).map(|_| built(4, 4)).collect());
+    say(5, (0..200).map(|_| built(5, 5)).chain([built(5, 6)]).collect());
+    // What is withdrawn was said.
+    say(1, vec![Body::Retract { first: 1, last: 1 }]);
+    let check = |store: &Store| {
+        assert_eq!(store.divided().unwrap(), [2, 3, 5, 8, 9].map(action));
+        assert_eq!(store.claims(&action(4)).unwrap().len(), 201);
+        assert!(store.verify(false, |_, _| {}).unwrap().is_clean());
+    };
+    check(&store);
+    store.reindex().unwrap();
+    check(&store);
+    drop(store);
+    std::fs::remove_dir_all(home.path().join("index")).unwrap();
+    check(&Store::open(home.path(), |_| false).unwrap());
+}
+
+/// However many there are, and in whatever order they come, all are found.
+#[test]
+fn many_claims() {
+    let home = tempfile::tempdir().unwrap();
+    let store = support::open(&home);
+    let of = |n: u64| ActionId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes());
+    let says = |n: u64, gave: u8| match built(0, gave) {
+        Body::Built(built) => Body::Built(Attestation { action: of(n), ..built }),
+        other => other,
+    };
+    // The second says of every seventh something else.
+    let bodies = |who: u8| (0..1000).map(move |n| says(n, if n % 7 == 0 { who } else { 0 }));
+    store.say(&key(1), 0, bodies(1)).unwrap();
+    let mut second: Vec<_> = bodies(2).rev().collect();
+    for batch in [1, 10, 100, second.len() - 111] {
+        store.say(&key(2), 0, second.drain(..batch)).unwrap();
+    }
+    let check = |store: &Store| {
+        let (mut all, mut differ): (Vec<_>, Vec<_>) = ((0..1000).map(of).collect(), vec![]);
+        all.sort();
+        differ.extend((0..1000).step_by(7).map(of));
+        differ.sort();
+        assert_eq!((store.claimed().unwrap(), store.divided().unwrap()), (all.clone(), differ));
+        assert!(all.iter().all(|action| store.claims(action).unwrap().len() == 2));
+        assert!(store.verify(false, |_, _| {}).unwrap().is_clean());
+    };
+    check(&store);
+    store.reindex().unwrap();
+    check(&store);
 }
 
 /// What a feed cannot have behind what is here is refused, and nothing of it kept.

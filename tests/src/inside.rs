@@ -19,7 +19,7 @@ use protocol::{
     statement::{Attestation, Body, Platform},
 };
 use store::Store;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How long a node may take to listen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,6 +78,19 @@ impl Inside {
         let address = address.expect("it listens in time").expect("it runs").clone().expect("an address");
         let node = Node::Here(commands.clone());
         Self { store, node, address, banished, commands, _home: home }
+    }
+
+    /// What its node has counted under that name so far, however it ended.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    pub async fn counted(&self, name: &str) -> u64 {
+        let (reply, text) = oneshot::channel();
+        self.commands.send(Command::Metrics(reply)).await.expect("it runs");
+        let text = text.await.expect("it runs");
+        let value = |line: &str| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse::<u64>().ok();
+        text.lines().filter_map(value).sum()
     }
 
     /// Ends it, in order.

@@ -3,6 +3,8 @@
 //! * [`fuzz`]: what is true of every decoder whatever it is given.
 //! * [`inside`]: nodes inside this process.
 //! * [`machine`]: several of them, with nodes that talk to each other.
+//! * [`miscompiler`]: a compiler, and one that is wrong in one instruction.
+//! * [`npm`]: programs for Node.js.
 //! * [`mutation`]: damage to inputs, the same on every machine.
 #![forbid(unsafe_code)]
 
@@ -10,7 +12,9 @@ pub mod fuzz;
 pub mod inside;
 pub mod machine;
 pub mod manual;
+pub mod miscompiler;
 pub mod mutation;
+pub mod npm;
 
 use std::{
     error::Error,

@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::{
     agreement::{self, sides},
     ledger::{Execution, Record, Said, Voters, WitnessState},
+    roster::{self, SELF},
     standing::{Against, Standings},
 };
 
@@ -118,6 +119,99 @@ impl Dispute {
     }
 }
 
+/// What an execution here says of somebody who spoke about the action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Support {
+    /// It came to the same, and there is proof that he executed it.
+    Proven,
+    /// It came to the same.
+    Supported,
+    /// It came to the same, and he did not execute it.
+    Copied,
+    /// It came to something else.
+    Refuted,
+    /// It comes to something else each time, so nobody can be right or wrong.
+    Undecided,
+}
+
+impl Support {
+    /// Whether he is proven wrong: in what it came to, or in having executed it.
+    pub fn is_against(self) -> bool {
+        matches!(self, Self::Copied | Self::Refuted)
+    }
+}
+
+impl Dispute {
+    /// What an execution here that came to `found`, `None` if to something else each time, says of
+    /// everybody else in the roster who has spoken and whose word still stands. Who says several
+    /// things is judged by the worst of them.
+    pub fn settled(&self, found: Option<&Found>) -> BTreeMap<Name, Support> {
+        let mut settled = BTreeMap::new();
+        for (saying, said) in self.sayings().filter(|(saying, _)| saying.against.is_none()) {
+            let Some(who) = saying.who.as_ref().filter(|who| who.as_str() != SELF) else { continue };
+            let support = match (found, saying.witness) {
+                (None, _) => Support::Undecided,
+                (Some(found), _) if found != said => Support::Refuted,
+                (Some(_), WitnessState::Wrong) => Support::Copied,
+                (Some(_), WitnessState::Verified) => Support::Proven,
+                (Some(_), WitnessState::Absent | WitnessState::Unchecked) => Support::Supported,
+            };
+            let worst = settled.entry(who.clone()).or_insert(support);
+            *worst = support.max(*worst);
+        }
+        settled
+    }
+}
+
+/// How what somebody said stands beside what others say and what was executed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stand {
+    /// An execution here, or somebody else of the roster, says the same, and nobody otherwise.
+    Agreed,
+    /// Nobody else of the roster has spoken, and it was not executed here.
+    Alone,
+    /// Somebody else of the roster says something else, and it was not executed here.
+    Disputed,
+    /// An execution here came to the same, and proves that he did not execute it.
+    Copied,
+    /// An execution here came to something else.
+    Refuted,
+    /// It counts no more.
+    Void,
+}
+
+impl Stand {
+    /// All of them, the best first.
+    pub const ALL: [Self; 6] =
+        [Self::Agreed, Self::Alone, Self::Disputed, Self::Copied, Self::Refuted, Self::Void];
+}
+
+impl Dispute {
+    /// How everything stands that others in the roster said.
+    pub fn stands(&self) -> impl Iterator<Item = (&Name, &Saying, Stand)> {
+        let standing = || self.sayings().filter(|(saying, _)| saying.against.is_none());
+        let is_own = |saying: &Saying| saying.who.as_ref().is_some_and(|who| who.as_str() == SELF);
+        let own = standing().find(|(saying, _)| is_own(saying)).map(|(_, found)| found);
+        self.sayings().filter(move |(saying, _)| !is_own(saying)).filter_map(move |(saying, said)| {
+            let who = saying.who.as_ref()?;
+            let others =
+                || standing().filter(|(other, _)| other.who.as_ref().is_some_and(|name| name != who));
+            let stand = match own {
+                _ if saying.against.is_some() => Stand::Void,
+                Some(own) if own != said => Stand::Refuted,
+                Some(_) if saying.witness == WitnessState::Wrong => Stand::Copied,
+                Some(_) => Stand::Agreed,
+                None if others().any(|(_, found)| found != said) => Stand::Disputed,
+                None if others().next().is_none() => Stand::Alone,
+                None => Stand::Agreed,
+            };
+            Some((who, saying, stand))
+        })
+    }
+}
+
 /// All that is said of one action, and what this machine found, by sides; and how grave it is if that
 /// cannot all be true. `statements` are all about that action.
 ///
@@ -150,7 +244,7 @@ pub fn examine<'s>(
     }
     if let Some(own) = own {
         let saying = Saying {
-            who: Some(crate::roster::own()),
+            who: Some(roster::own()),
             key: None,
             seq: None,
             time: None,

@@ -22,6 +22,7 @@ mod blobs;
 mod effect;
 mod input;
 mod links;
+mod seeks;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,12 +37,14 @@ use protocol::{
 use self::{
     blobs::Blobs,
     links::{Link, Links, Said},
-    wishes::{Seeks, Wishes},
+    seeks::Seeks,
+    wishes::Wishes,
 };
 pub use self::{
     blobs::{GaveUp, Piece},
     effect::{Effect, Relay, Serve, Why},
     input::{Fate, Input, NodeId, Time},
+    seeks::Sought,
 };
 
 use crate::limits::{
@@ -166,7 +169,7 @@ impl Peer {
             Input::Heard { node, message, gossip } => self.heard(node, message, gossip, now, &mut effects),
             Input::Wished { node, message, wish } => self.wished(node, message, wish, now, &mut effects),
             Input::Wish { wish } => self.wish(wish, now, &mut effects),
-            Input::Seek { action } => self.seek(action, now, &mut effects),
+            Input::Seek { sought } => self.seek(sought, now, &mut effects),
             Input::Kept { task, fates, heads } => self.kept(task, &fates, heads, now, &mut effects),
             Input::Made { items, heads } => {
                 self.learn(heads, now, &mut effects);
@@ -233,8 +236,9 @@ impl Peer {
     /// Whether every connected node was asked for its heads, and all that those who answered said to
     /// have is here, or was refused.
     pub fn settled(&self, now: Time) -> bool {
-        let about_feeds =
-            |question: &Question| !matches!(question.request, Request::Have { .. } | Request::Action { .. });
+        let about_feeds = |question: &Question| {
+            !matches!(question.request, Request::Have { .. }) && Sought::by(&question.request).is_none()
+        };
         self.links.iter().all(|(_, link)| link.round > now)
             && !self.questions.values().any(about_feeds)
             && self.tasks.is_empty()
@@ -286,8 +290,8 @@ impl Peer {
         self.lost(node, effects);
         let gone = self.questions.extract_if(.., |_, question| question.node == node);
         for (_, question) in gone.collect::<Vec<_>>() {
-            if let Request::Action { action } = question.request {
-                self.seek_on(action, now, effects);
+            if let Some(sought) = Sought::by(&question.request) {
+                self.seek_on(sought, now, effects);
             }
         }
     }
@@ -325,7 +329,10 @@ impl Peer {
                 Effect::Serve { ticket, serve: Serve::Proofs { attester } }
             }
             Request::Have { nars } => Effect::Serve { ticket, serve: Serve::Have { nars } },
-            Request::Action { action } => Effect::Serve { ticket, serve: Serve::Action { action } },
+            Request::Action { action } => {
+                Effect::Serve { ticket, serve: Serve::Sought(Sought::Action(action)) }
+            }
+            Request::Log { action } => Effect::Serve { ticket, serve: Serve::Sought(Sought::Log(action)) },
             Request::Statements { .. } | Request::Proofs { .. } => {
                 Effect::Answer { ticket, answer: Answer::Items(Vec::new()) }
             }
@@ -346,18 +353,15 @@ impl Peer {
         let Some(link) = self.links.get_mut(&node) else { return };
         link.asked = link.asked.saturating_sub(1);
         link.asked_have &= !matches!(request, Request::Have { .. });
+        if let Some(sought) = Sought::by(&request) {
+            return self.sought(node, sought, answer, now, effects);
+        }
         match (request, answer) {
             (Request::Heads { after }, Some(Answer::Heads { heads, more })) => {
                 if heads.first().is_some_and(|head| after >= Some(head.attester)) {
                     return self.strike(node, Why::Nonsense, now, effects);
                 }
                 self.told(node, heads, more, now, effects);
-            }
-            (Request::Action { action }, Some(Answer::Action(known))) => {
-                self.known_action(node, action, known, now, effects);
-            }
-            (Request::Action { action }, Some(Answer::Absent | Answer::Busy) | None) => {
-                self.seek_on(action, now, effects);
             }
             (Request::Have { nars: asked }, Some(Answer::Have(nars))) => {
                 self.has(node, &asked, &nars, now, effects);
@@ -396,12 +400,7 @@ impl Peer {
                 link.said.remove(&attester);
             }
             (_, Some(Answer::Busy) | None) => {}
-            (request, Some(_)) => {
-                self.strike(node, Why::Nonsense, now, effects);
-                if let Request::Action { action } = request {
-                    self.seek_on(action, now, effects);
-                }
-            }
+            (_, Some(_)) => self.strike(node, Why::Nonsense, now, effects),
         }
     }
 
@@ -601,9 +600,13 @@ impl Peer {
             }
             Came::Asked { attester, from: place } => {
                 let got = self.len(&attester) > place;
-                if let Some(link) = self.links.get_mut(&from).filter(|_| !got) {
-                    // What it has does not go on from what is here: there is nothing to be had.
-                    link.said.remove(&attester);
+                if let Some(link) = self.links.get_mut(&from) {
+                    match got {
+                        true if any(|fate| matches!(fate, Fate::New)) => link.helped(),
+                        true => {}
+                        // What it has does not go on from what is here: there is nothing to be had.
+                        false => _ = link.said.remove(&attester),
+                    }
                 }
             }
             Came::Proofs => {}

@@ -1,47 +1,31 @@
 //! `audit`: who disagrees, about what, where the outputs differ, and who is right.
 
+pub(crate) mod diff;
 mod report;
+mod settle;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fmt::Display, path::PathBuf, process::ExitCode, sync::Arc};
 
-use node::{
-    control::Node,
-    difference,
-    judgement::Judgement,
-    rebuild::{RebuildError, Rebuilt},
-    substitute,
-};
+use node::judgement::Judgement;
 use protocol::{
-    evidence::{self, Evidence},
-    glob::Glob,
-    id::ActionId,
-    key::AttesterKey,
-    name::Name,
-    output::Output,
+    evidence::Evidence, glob::Glob, id::ActionId, key::AttesterKey, name::Name, output::Output,
     statement::Ending,
 };
 use serde::Serialize;
-use serde_json::json;
 use store::Store;
 use trust::{
     audit::{Dispute, Found, Saying, Severity},
     date::Day,
     ledger::WitnessState,
-    roster::SELF,
 };
 
-use super::{attest::describe_against, target, watch, why};
+use super::{attest::describe_against, target, why};
 use crate::{
     context::{Context, Project},
     exit::{CliError, Code},
     file,
     network::{self, Reach},
-    output::{self, Style},
+    output::{self, Line, Style},
 };
 
 /// Disagreements: list them, look at one, see where outputs differ, and settle who is right
@@ -71,6 +55,9 @@ pub(crate) enum AuditCommand {
         /// Which output [default: the first that differs]
         #[arg(long, value_name = "NAME")]
         output: Option<Name>,
+        /// Write it there as an HTML file that needs nothing else, one side beside the other
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
         #[command(flatten)]
         project: Project,
         /// Use no network
@@ -100,7 +87,7 @@ pub(crate) enum AuditCommand {
         #[arg(long)]
         offline: bool,
     },
-    /// Write all disagreements into one HTML file that needs nothing else
+    /// Write all disagreements into one HTML file that needs nothing else, or with --json as JSON
     Report {
         #[command(flatten)]
         filter: Filter,
@@ -163,18 +150,18 @@ impl From<Severity> for Gravity {
 /// Something that people disagree about.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Disagreement {
-    action: String,
-    package: Name,
+pub(crate) struct Disagreement {
+    pub(crate) action: String,
+    pub(crate) package: Name,
     #[serde(flatten)]
-    dispute: Dispute,
+    pub(crate) dispute: Dispute,
 }
 
 /// A key that said two things at one place.
 #[derive(Serialize)]
-struct Equivocator {
-    key: AttesterKey,
-    who: Option<Name>,
+pub(crate) struct Equivocator {
+    pub(crate) key: AttesterKey,
+    pub(crate) who: Option<Name>,
     places: [u64; 2],
 }
 
@@ -190,18 +177,22 @@ impl AuditCommand {
         let store = context.store()?;
         match self {
             Self::List(filter) => list(context, &filter.find(context, &store)?)?,
-            Self::Report { filter, output } => {
-                let html = report::html(&filter.find(context, &store)?);
-                file::write(&output, |to| Ok(to.write_all(html.as_bytes())?))?;
+            Self::Report { filter, output: to } => {
+                let found = filter.find(context, &store)?;
+                let report = match context.json {
+                    true => output::envelope("disagreements", &found).to_string(),
+                    false => report::html(&found),
+                };
+                file::write(&to, |to| Ok(to.write_all(report.as_bytes())?))?;
             }
             Self::Show { target, project } => {
                 let action = target::find(context, &store, &project, &target)?.known()?;
                 let dispute = context.judgement(&store, None)?.dispute(&action)?;
                 show(context, &store, &action, &dispute)?;
             }
-            Self::Diff { target, between, output, project, offline } => {
+            Self::Diff { target, between, output, html, project, offline } => {
                 let action = target::find(context, &store, &project, &target)?.known()?;
-                return diff(context, &store, &action, &between, output, offline);
+                return diff::run(context, &store, &action, &between, output, html, offline);
             }
             Self::Settle { target, ask, times, output, project, offline } => {
                 let action = target::find(context, &store, &project, &target)?.known()?;
@@ -210,7 +201,7 @@ impl AuditCommand {
                 if let (true, Some(node)) = (ask, &node) {
                     context.block_on(node.wish(network::wish(&context.key()?, [action])))??;
                 }
-                return settle(context, &store, &action, times, output, node);
+                return settle::run(context, &store, &action, times, output, node);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -221,46 +212,77 @@ impl Filter {
     /// What there is of it in the store.
     fn find(&self, context: &Context, store: &Arc<Store>) -> Result<Findings, CliError> {
         let judgement = context.judgement(store, None)?;
+        let mut disputes = Vec::new();
+        for action in suspects(store)? {
+            let dispute = judgement.dispute(&action)?;
+            if !dispute.severities.is_empty() {
+                let package = why::package(store, &action)?;
+                disputes.push(Disagreement { action: action.to_string(), package, dispute });
+            }
+        }
+        let mut found = Findings { equivocations: equivocations(&judgement, store)?, disputes };
         let attester =
             self.attester.as_deref().map(|text| super::attest::attester(context, text)).transpose()?;
-        let name = attester.and_then(|key| judgement.voters().name_of(&key).cloned());
-        let is_meant = |who: Option<&Name>, key: Option<AttesterKey>| match &name {
+        self.sift(&judgement, attester, &mut found);
+        found.disputes.sort_by_key(Disagreement::order);
+        Ok(found)
+    }
+
+    /// Leaves what is meant.
+    fn sift(&self, judgement: &Judgement, attester: Option<AttesterKey>, found: &mut Findings) {
+        let name = attester.and_then(|key| judgement.voters().name_of(&key));
+        let is_meant = |who: Option<&Name>, key: Option<AttesterKey>| match name {
             _ if attester.is_none() => true,
             Some(name) => who == Some(name),
             None => key == attester,
         };
         let grave = |gravity: Gravity| self.severity.is_none_or(|least| gravity <= least);
-        let mut equivocations = Vec::new();
-        for key in store.attesters()?.into_iter().filter(|_| grave(Gravity::Equivocation)) {
-            let who = judgement.voters().name_of(&key).cloned();
-            for proof in store.bearing(&key)? {
-                if let Evidence::Equivocation(proof) = proof
-                    && is_meant(who.as_ref(), Some(key))
-                {
-                    let places = proof.statements().each_ref().map(|signed| signed.statement().seq);
-                    equivocations.push(Equivocator { key, who: who.clone(), places });
-                }
-            }
-        }
-        let mut disputes = Vec::new();
-        for action in store.claimed()? {
-            let dispute = judgement.dispute(&action)?;
-            let Some(worst) = dispute.severities.first() else { continue };
-            let package = why::package(store, &action)?;
-            let late = self.since.is_none_or(|since| Day::of(dispute.last) >= since);
-            let named = self.package.as_ref().is_none_or(|glob| glob.matches(package.as_str().as_bytes()));
-            let part = dispute.sayings().any(|(saying, _)| is_meant(saying.who.as_ref(), saying.key));
-            if grave((*worst).into()) && late && named && part {
-                disputes.push(Disagreement { action: action.to_string(), package, dispute });
-            }
-        }
-        disputes.sort_by_key(|d| (d.dispute.severity(), std::cmp::Reverse(d.dispute.last)));
-        Ok(Findings { equivocations, disputes })
+        found
+            .equivocations
+            .retain(|one| grave(Gravity::Equivocation) && is_meant(one.who.as_ref(), Some(one.key)));
+        found.disputes.retain(|Disagreement { package, dispute, .. }| {
+            grave(dispute.severity().into())
+                && self.since.is_none_or(|since| Day::of(dispute.last) >= since)
+                && self.package.as_ref().is_none_or(|glob| glob.matches(package.as_str().as_bytes()))
+                && dispute.sayings().any(|(saying, _)| is_meant(saying.who.as_ref(), saying.key))
+        });
     }
 }
 
+impl Disagreement {
+    /// The gravest first, and of these the latest.
+    pub(crate) fn order(&self) -> (Severity, std::cmp::Reverse<u64>) {
+        (self.dispute.severity(), std::cmp::Reverse(self.dispute.last))
+    }
+}
+
+/// The actions about which people can disagree: of which they say different things, and what was
+/// executed here, which may be another thing, or prove that somebody did not execute it.
+fn suspects(store: &Store) -> Result<BTreeSet<ActionId>, CliError> {
+    let mut suspects: BTreeSet<_> = store.divided()?.into_iter().collect();
+    for built in store.realisations()? {
+        suspects.insert(built?.action);
+    }
+    Ok(suspects)
+}
+
+/// The keys that said two things at one place.
+pub(crate) fn equivocations(judgement: &Judgement, store: &Store) -> Result<Vec<Equivocator>, CliError> {
+    let mut found = Vec::new();
+    for key in store.attesters()? {
+        for proof in store.bearing(&key)? {
+            if let Evidence::Equivocation(proof) = proof {
+                let who = judgement.voters().name_of(&key).cloned();
+                let places = proof.statements().each_ref().map(|signed| signed.statement().seq);
+                found.push(Equivocator { key, who, places });
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// What a severity is called.
-fn word(severity: Severity) -> &'static str {
+pub(crate) fn word(severity: Severity) -> &'static str {
     match severity {
         Severity::Dissent => "dissent",
         Severity::Contradiction => "contradiction",
@@ -271,7 +293,7 @@ fn word(severity: Severity) -> &'static str {
 }
 
 /// Whoever says something, each once.
-fn people(says: &[Saying]) -> String {
+pub(crate) fn people(says: &[Saying]) -> String {
     let names: BTreeSet<_> = says.iter().filter_map(|saying| saying.who.as_ref()).map(Name::as_str).collect();
     let strangers: BTreeSet<_> = says.iter().filter(|s| s.who.is_none()).filter_map(|s| s.key).collect();
     let mut parts: Vec<String> = names.into_iter().map(str::to_owned).collect();
@@ -287,30 +309,29 @@ fn list(context: &Context, found: &Findings) -> Result<(), CliError> {
     if context.json {
         return Ok(output::json("disagreements", found)?);
     }
-    for Equivocator { key, who, places: [first, second] } in &found.equivocations {
-        let who = who.as_ref().map_or("a stranger", Name::as_str);
-        let places =
-            if first == second { format!("place {first}") } else { format!("places {first} and {second}") };
-        let word = Style::Error.paint("equivocation");
-        output::say(&format!("{word}  {who}  {key}  said two things at {places}"))?;
-    }
-    for Disagreement { action, package, dispute } in &found.disputes {
-        let sides: Vec<_> = dispute.sides.iter().map(|side| people(&side.says)).collect();
-        let severity = word(dispute.severity());
-        let style = if dispute.severity() == Severity::Strangers { Style::Dim } else { Style::Error };
-        let day = Day::of(dispute.last);
-        output::say(&format!(
-            "{}  {package}  {action}  {}  {day}",
-            style.paint(severity),
-            sides.join(" ≠ ")
-        ))?;
-    }
+    found.equivocations.iter().try_for_each(|one| equivocation(one).say())?;
+    found.disputes.iter().try_for_each(|one| disagreement(one).say())?;
     let n = found.equivocations.len() + found.disputes.len();
     context.tell(&match n {
         0 => "nobody disagrees about anything that is known here".into(),
         n => format!("{n} in all; look at one with `assize audit show act:…`"),
     });
     Ok(())
+}
+
+pub(crate) fn equivocation(Equivocator { key, who, places: [first, second] }: &Equivocator) -> Line {
+    let who = who.as_ref().map_or("a stranger", Name::as_str);
+    let places =
+        if first == second { format!("place {first}") } else { format!("places {first} and {second}") };
+    Line::styled(Style::Error, "equivocation").and(format!("  {who}  {key}  said two things at {places}"))
+}
+
+pub(crate) fn disagreement(Disagreement { action, package, dispute }: &Disagreement) -> Line {
+    let sides: Vec<_> = dispute.sides.iter().map(|side| people(&side.says)).collect();
+    let severity = dispute.severity();
+    let style = if severity == Severity::Strangers { Style::Dim } else { Style::Error };
+    let day = Day::of(dispute.last);
+    Line::styled(style, word(severity)).and(format!("  {package}  {action}  {}  {day}", sides.join(" ≠ ")))
 }
 
 /// What somebody says that an action came to, in lines.
@@ -356,6 +377,21 @@ fn saying(saying: &Saying) -> String {
     format!("{who}{platform}  {}{since}{place}{against}", witness(saying.witness))
 }
 
+/// Who says what of an action.
+pub(crate) fn describe(action: &impl Display, package: &Name, dispute: &Dispute) -> Vec<Line> {
+    let words: Vec<_> = dispute.severities.iter().map(|severity| word(*severity)).collect();
+    let words = match words.is_empty() {
+        true => Line::styled(Style::Good, "no disagreement"),
+        false => Line::styled(Style::Error, words.join(", ")),
+    };
+    let mut all = vec![words.and(format!("  {package}  {action}"))];
+    for side in &dispute.sides {
+        all.extend(lines(&side.found).into_iter().map(Line::new));
+        all.extend(side.says.iter().map(|said| Line::new(saying(said)).at(2)));
+    }
+    all
+}
+
 fn show(context: &Context, store: &Store, action: &ActionId, dispute: &Dispute) -> Result<(), CliError> {
     let package = why::package(store, action)?;
     if dispute.sides.is_empty() {
@@ -366,16 +402,7 @@ fn show(context: &Context, store: &Store, action: &ActionId, dispute: &Dispute) 
         let data = Disagreement { action: action.to_string(), package, dispute: dispute.clone() };
         return Ok(output::json("dispute", &data)?);
     }
-    let words: Vec<_> = dispute.severities.iter().map(|severity| word(*severity)).collect();
-    let words = match words.is_empty() {
-        true => Style::Good.paint("no disagreement"),
-        false => Style::Error.paint(&words.join(", ")),
-    };
-    output::say(&format!("{words}  {package}  {action}"))?;
-    for side in &dispute.sides {
-        lines(&side.found).iter().try_for_each(|line| output::say(line))?;
-        side.says.iter().try_for_each(|said| output::say(&format!("    {}", saying(said))))?;
-    }
+    describe(action, &package, dispute).iter().try_for_each(Line::say)?;
     if !dispute.severities.is_empty() {
         output::complain(&format!(
             "{}: see where they differ with `assize audit diff {action}`, and who is right with `assize audit settle {action}`",
@@ -383,218 +410,4 @@ fn show(context: &Context, store: &Store, action: &ActionId, dispute: &Dispute) 
         ));
     }
     Ok(())
-}
-
-/// What somebody says of an action.
-fn side_of<'d>(
-    context: &Context,
-    judgement: &Judgement,
-    dispute: &'d Dispute,
-    whose: &str,
-) -> Result<&'d Found, CliError> {
-    let key = match whose {
-        SELF => None,
-        whose => Some(super::attest::attester(context, whose)?),
-    };
-    let name = key.and_then(|key| judgement.voters().name_of(&key));
-    let is = |saying: &Saying| match (key, name) {
-        (None, _) => saying.who.as_ref().is_some_and(|who| who.as_str() == SELF),
-        (Some(_), Some(name)) => saying.who.as_ref() == Some(name),
-        (Some(key), None) => saying.key == Some(key),
-    };
-    let found = dispute.sayings().filter(|(saying, _)| is(saying)).map(|(_, found)| found).last();
-    found.ok_or_else(|| {
-        CliError::new(Code::NotFound, format!("`{whose}` says nothing of it"))
-            .hint("see who says what with `assize audit show`")
-    })
-}
-
-fn diff(
-    context: &Context,
-    store: &Arc<Store>,
-    action: &ActionId,
-    between: &[String],
-    output: Option<Name>,
-    offline: bool,
-) -> Result<ExitCode, CliError> {
-    let judgement = context.judgement(store, None)?;
-    let dispute = judgement.dispute(action)?;
-    let built: Vec<&Found> = dispute
-        .sides
-        .iter()
-        .map(|side| &side.found)
-        .filter(|found| matches!(found, Found::Built(_)))
-        .collect();
-    let (one, other) = match (between, built.as_slice()) {
-        ([one, other], _) => {
-            (side_of(context, &judgement, &dispute, one)?, side_of(context, &judgement, &dispute, other)?)
-        }
-        (_, [one, other, ..]) => (*one, *other),
-        _ => {
-            return Err(CliError::new(Code::NotFound, "nobody names different outputs for it")
-                .hint(format!("see who says what with `assize audit show {action}`")));
-        }
-    };
-    let name = output.or_else(|| dispute.output(one, other));
-    let of = |found: &Found| match (found, &name) {
-        (Found::Built(outputs), Some(name)) => outputs.get(name).copied(),
-        _ => None,
-    };
-    let (Some(name), Some(left), Some(right)) = (name.clone(), of(one), of(other)) else {
-        return Err(CliError::new(Code::NotFound, "the two have no output that both name and that differs")
-            .hint(format!("see who says what with `assize audit show {action}`")));
-    };
-    let reach = if offline { Reach::Nobody } else { Reach::Anybody };
-    let missing: BTreeMap<_, _> =
-        [left, right].iter().filter(|o| !store.contains(&o.nar)).map(|o| (o.nar, o.size)).collect();
-    if !missing.is_empty() {
-        let (node, _local) = context.node(store, reach)?;
-        let bytes = missing.values().fold(0, |sum: u64, size| sum.saturating_add(*size));
-        context.tell(&format!("downloading {} to compare", output::bytes(bytes)));
-        let had = context.block_on(substitute::download(node.as_ref(), &missing, |_, _| ()))?;
-        had.map_err(|error| {
-            CliError::of(Code::Unreachable, &error)
-                .hint("be connected to who has it: `assize peer add TICKET`; its maker may not have kept it")
-        })?;
-    }
-    let (left, right) = (store.open_nar(&left.nar)?, store.open_nar(&right.nar)?);
-    let difference =
-        difference::compare(left.bytes(), right.bytes()).map_err(|e| CliError::of(Code::Failed, &e))?;
-    if context.json {
-        output::json(
-            "difference",
-            &json!({ "action": action.to_string(), "output": name, "difference": difference }),
-        )?;
-    } else {
-        let who = |found: &Found| {
-            let side = dispute.sides.iter().find(|side| side.found == *found);
-            side.map_or_else(String::new, |side| people(&side.says))
-        };
-        output::say(&format!("--- {name} of {}", who(one)))?;
-        output::say(&format!("+++ {name} of {}", who(other)))?;
-        difference.to_string().lines().try_for_each(output::say)?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn settle(
-    context: &Context,
-    store: &Arc<Store>,
-    action: &ActionId,
-    times: u32,
-    to: Option<PathBuf>,
-    node: Option<Node>,
-) -> Result<ExitCode, CliError> {
-    let rebuilder = watch::rebuilder(context, store, node, context.config()?.watch.limits)?;
-    let settled = context.block_on(async {
-        let found = rebuilder.find(*action).await?;
-        let often = if times == 1 { "once".into() } else { format!("{times} times") };
-        context.tell(&format!("executing {} {often}", found.name()));
-        rebuilder.settle(found, times, &|_| ()).await
-    })?;
-    let found = match settled {
-        Ok(Rebuilt::Built { realisation, .. }) => Some(Found::Built(realisation.outputs)),
-        Ok(Rebuilt::Failed { failure, .. }) => {
-            failure.ending().map(|(step, ending)| Found::Failed { step, ending })
-        }
-        Err(RebuildError::Unstable) => None,
-        Err(error) => return Err(watch::of_rebuild(action, &error)),
-    };
-    let judgement = context.judgement(store, None)?;
-    let dispute = judgement.dispute(action)?;
-    if let Some(to) = to {
-        let statements = store.claims(action)?;
-        file::write(&to, |file| {
-            file.write_all(evidence::MAGIC)?;
-            let items = statements.into_iter().map(Evidence::Statement);
-            items.map(|item| item.to_bytes()).try_for_each(|bytes| Ok(file.write_all(&bytes)?))
-        })?;
-    }
-    let verdicts = verdicts(&dispute, found.as_ref());
-    if context.json {
-        let verdicts: Vec<_> =
-            verdicts.iter().map(|(who, verdict)| json!({ "who": who, "is": verdict })).collect();
-        output::json(
-            "settled",
-            &json!({ "action": action.to_string(), "found": found, "verdicts": verdicts }),
-        )?;
-    } else {
-        match &found {
-            None => output::say(&format!("{} executions on this machine differ", Style::Error.paint("✘")))?,
-            Some(found) => lines(found).iter().try_for_each(|line| output::say(&format!("here: {line}")))?,
-        }
-        for (who, verdict) in &verdicts {
-            let (style, sign, text) = verdict.words();
-            output::say(&format!("{} {who}: {text}", style.paint(sign)))?;
-        }
-        let wrong: Vec<_> = verdicts
-            .iter()
-            .filter(|(who, verdict)| who.as_str() != SELF && matches!(verdict, Is::Refuted | Is::Copied))
-            .map(|(who, _)| who.as_str())
-            .collect();
-        if let [who, ..] = wrong.as_slice() {
-            output::complain(&format!(
-                "{}: whoever is wrong can withdraw it (`assize attest retract`); to count {who} no more: `assize trust remove {who}`",
-                Style::Hint.paint("hint")
-            ));
-        }
-    }
-    Ok(match found {
-        Some(Found::Built(_)) => ExitCode::SUCCESS,
-        Some(Found::Failed { .. }) => Code::BuildFailed.into(),
-        None => Code::NotDeterministic.into(),
-    })
-}
-
-/// What an execution says of somebody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-enum Is {
-    /// It came to the same here, and there is proof that he executed it.
-    Proven,
-    /// It came to the same here.
-    Supported,
-    /// It came to the same here, and he did not execute it.
-    Copied,
-    /// It came to something else here.
-    Refuted,
-    /// It comes to something else each time, so nobody can be right or wrong.
-    Undecided,
-}
-
-impl Is {
-    fn words(self) -> (Style, &'static str, &'static str) {
-        match self {
-            Self::Proven => (Style::Good, "✔", "got the same, and has executed it"),
-            Self::Supported => (Style::Good, "✔", "got the same; nothing proves that it was executed"),
-            Self::Copied => {
-                (Style::Error, "✘", "names the same, and has not executed it: the witness is wrong")
-            }
-            Self::Refuted => {
-                (Style::Error, "✘", "names something else, which execution here does not support")
-            }
-            Self::Undecided => (Style::Busy, "·", "cannot be right or wrong"),
-        }
-    }
-}
-
-/// What an execution says of everybody in the roster who has spoken, and whose word still stands.
-fn verdicts(dispute: &Dispute, found: Option<&Found>) -> BTreeMap<Name, Is> {
-    let mut verdicts = BTreeMap::new();
-    for (saying, said) in dispute.sayings().filter(|(saying, _)| saying.against.is_none()) {
-        let Some(who) = saying.who.clone().filter(|_| saying.key.is_some()) else { continue };
-        let is = match (found, saying.witness) {
-            (None, _) => Is::Undecided,
-            (Some(found), _) if found != said => Is::Refuted,
-            (Some(_), WitnessState::Wrong) => Is::Copied,
-            (Some(_), WitnessState::Verified) => Is::Proven,
-            (Some(_), WitnessState::Absent | WitnessState::Unchecked) => Is::Supported,
-        };
-        let known = verdicts.entry(who).or_insert(is);
-        // Who says several things is judged by the worst.
-        if matches!(is, Is::Refuted | Is::Copied) {
-            *known = is;
-        }
-    }
-    verdicts
 }

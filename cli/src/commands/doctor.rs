@@ -42,7 +42,7 @@ impl Check {
 }
 
 /// Less free space than this is worth a warning: one large compiler and what it makes.
-const SPACE: u64 = 4 << 30;
+pub(crate) const SPACE: u64 = 4 << 30;
 
 /// Less memory than this does not compile clang to machine code.
 const MEMORY: u64 = 3 << 30;
@@ -160,7 +160,7 @@ fn store(context: &Context) -> Vec<Check> {
     checks
 }
 
-fn free_space(path: &Path) -> Option<u64> {
+pub(crate) fn free_space(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

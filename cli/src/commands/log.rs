@@ -4,12 +4,17 @@ use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Read, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
+
+use protocol::id::ActionId;
+use store::Store;
 
 use super::target;
 use crate::{
     context::{Context, Project},
     exit::{CliError, Code},
+    network::Reach,
     output,
 };
 
@@ -28,6 +33,10 @@ pub(crate) struct Log {
     /// Print the bytes of the log as they are, even on a terminal
     #[arg(long)]
     raw: bool,
+
+    /// If it was not executed here, ask connected nodes for the end of what it printed there
+    #[arg(long)]
+    ask: bool,
 }
 
 impl Log {
@@ -35,14 +44,21 @@ impl Log {
         let store = context.store()?;
         let target = target::find(context, &store, &self.project, &self.target)?;
         let action = target.known()?;
-        let mut log = match File::open(store.log_path(&action)) {
+        let log = match File::open(store.log_path(&action)) {
             Ok(log) => log,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.ask => {
+                return self.print(context, &action, &*ask(context, &store, &action)?);
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(CliError::new(Code::NotFound, format!("there is no log of `{}`", target.label))
-                    .hint("fetches have no log, and logs are collected with the store; `assize build --rebuild` makes it anew"));
+                    .hint("fetches have no log, and logs are collected with the store; others may have it: `--ask`"));
             }
             Err(e) => return Err(e.into()),
         };
+        self.print(context, &action, log)
+    }
+
+    fn print(&self, context: &Context, action: &ActionId, mut log: impl Read) -> Result<ExitCode, CliError> {
         // A piece at a time: a log is as long as its limit, which is the owner's to set.
         let mut to = BufWriter::new(output::Stdout);
         if context.json {
@@ -63,6 +79,23 @@ impl Log {
         to.flush()?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The end of what an action printed elsewhere.
+fn ask(context: &Context, store: &Arc<Store>, action: &ActionId) -> Result<Vec<u8>, CliError> {
+    let (node, _local) = context.node(store, Reach::Anybody)?;
+    let said = match node {
+        Some(node) => context.block_on(node.log(*action))??,
+        None => None,
+    };
+    let Some((end, before)) = said else {
+        return Err(CliError::new(Code::NotFound, format!("nobody who is connected has a log of {action}"))
+            .hint("execute it here: `assize attest rebuild act:…`"));
+    };
+    if before > 0 {
+        context.tell(&format!("{} before this", output::bytes(before)));
+    }
+    Ok(end)
 }
 
 /// The field of the log in its envelope, before it is filled.

@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     context::Context,
+    dashboard::{Dashboard, Live},
     exit::{CliError, Code},
     log_file::LogFile,
     network::{self, COMMANDS, Log},
@@ -74,6 +75,14 @@ pub(crate) struct Run {
     /// Answer /metrics, /health and /ready there over HTTP, as at 127.0.0.1:4721
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
+
+    /// Serve the dashboard there, at an address of this machine alone; `assize dashboard` tells where
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", conflicts_with = "no_dashboard")]
+    dashboard: SocketAddr,
+
+    /// Serve no dashboard
+    #[arg(long)]
+    no_dashboard: bool,
 
     /// Write the log there, and not on stderr: 8 MiB of it, and as much in FILE.1
     #[arg(long, value_name = "FILE")]
@@ -132,6 +141,7 @@ impl Run {
             false => None,
         };
         let file = self.log.as_deref().map(LogFile::open).transpose()?;
+        let dashboard = (!self.no_dashboard).then_some(self.dashboard);
         let log = Arc::new(Mutex::new(Log { json: context.json, quiet: context.quiet, file }));
         let home = store.home().to_owned();
         // Not `Context::block_on`: Ctrl-C ends a node in order, like a signal to terminate.
@@ -140,7 +150,11 @@ impl Run {
             let driver = {
                 let log = log.clone();
                 let note = move |note| log.lock().unwrap_or_else(PoisonError::into_inner).note(&note);
-                Driver::new(store, &config, &more, own, note)?
+                Driver::new(store.clone(), &config, &more, own, note)?
+            };
+            let dashboard = match dashboard {
+                Some(address) => Some(Dashboard::bind(address).await?),
+                None => None,
             };
             let control = Control::bind(&home, self.metrics).await?;
             let mut terminate = signal(SignalKind::terminate())?;
@@ -154,10 +168,16 @@ impl Run {
                 let _ = ended.send(Command::Stop).await;
             });
             tokio::spawn(alive(commands.clone()));
+            let watches = watch.is_some();
             if let Some(watch) = watch {
-                tokio::spawn(rebuild(watch, log));
+                tokio::spawn(rebuild(watch, log, dashboard.as_ref().map(Dashboard::live)));
             }
-            let controlled = tokio::spawn(control.serve(commands));
+            let controlled =
+                tokio::spawn(control.serve(commands.clone(), dashboard.as_ref().map(Dashboard::url)));
+            if let Some(dashboard) = dashboard {
+                let node = Node::Here(commands);
+                tokio::spawn(dashboard.serve(context.clone(), store, node, watches));
+            }
             // There is nobody to be told, or there is.
             let _ = sd_notify::notify(&[NotifyState::Ready]);
             driver.run(heard).await;
@@ -191,6 +211,10 @@ impl Run {
         command.args(self.peer.iter().flat_map(|address| ["--peer", address]));
         command.args(self.no_mdns.then_some("--no-mdns"));
         command.args(self.watch.then_some("--watch"));
+        match self.no_dashboard {
+            true => command.arg("--no-dashboard"),
+            false => command.arg("--dashboard").arg(self.dashboard.to_string()),
+        };
         if let Some(metrics) = self.metrics {
             command.arg("--metrics").arg(metrics.to_string());
         }
@@ -227,7 +251,7 @@ impl Run {
 }
 
 /// Rebuilds for as long as the node runs. That it cannot is worth a line, and the node goes on.
-async fn rebuild(watch: Watch, log: Arc<Mutex<Log>>) {
+async fn rebuild(watch: Watch, log: Arc<Mutex<Log>>, live: Option<Arc<Live>>) {
     let lock = |log: &Mutex<Log>, line: Option<String>| {
         if let Some(line) = line {
             log.lock().unwrap_or_else(PoisonError::into_inner).line(&line);
@@ -238,7 +262,12 @@ async fn rebuild(watch: Watch, log: Arc<Mutex<Log>>) {
         (log.json, log.quiet)
     };
     let events = log.clone();
-    let observe = move |event: Event<'_>| lock(&events, super::watch::text(&event, json, quiet));
+    let observe = move |event: Event<'_>| {
+        lock(&events, super::watch::text(&event, json, quiet));
+        if let Some(live) = &live {
+            live.hear(&event);
+        }
+    };
     if let Err(error) = watch.run(observe, false).await {
         log.lock().unwrap_or_else(PoisonError::into_inner).note(&Note::Trouble { what: error.to_string() });
     }

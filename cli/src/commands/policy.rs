@@ -1,21 +1,20 @@
 //! `policy`: how many of whom must agree.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode};
 
 use node::judgement::Judgement;
+use protocol::{id::ActionId, name::Name};
+use serde::Serialize;
 use serde_json::{Value, json};
 use store::Store;
-use trust::{
-    policy::{Because, Preset},
-    verdict::Outcome,
-};
+use trust::policy::{Because, Preset, View};
 
 use super::why;
 use crate::{
     context::{Context, Project},
     exit::{CliError, Code},
     file,
-    output::{self, Style},
+    output::{self, Line, Style},
 };
 
 /// Longest policy file that is read, in bytes.
@@ -115,26 +114,29 @@ fn show(context: &Context) -> Result<(), CliError> {
     };
     output::say(&Style::Dim.paint(&origin))?;
     for view in policy.views() {
-        let of = match view.because() {
-            Because::Everything => "everything".into(),
-            Because::Override { package, .. } => format!("`{package}`"),
-            Because::Exemption { package, until, why } => {
-                format!("`{package}`, exempt until {until}: {}", output::plain(&why))
-            }
-        };
-        let preset = view.preset().map_or_else(String::new, |preset| format!("{preset}: "));
-        let (dissent, witness) = (json!(view.dissent()), json!(view.witness()));
-        output::say(&format!(
-            "{of}: {preset}{}; dissent: {}; witness: {}",
-            view.rule(),
-            dissent.as_str().unwrap_or_default(),
-            witness.as_str().unwrap_or_default()
-        ))?;
+        describe(&view).say()?;
     }
     for note in policy.notes() {
         output::say(&format!("note: {note}"))?;
     }
     Ok(())
+}
+
+/// A part of a policy, in a line.
+pub(crate) fn describe(view: &View<'_>) -> Line {
+    let of = match view.because() {
+        Because::Everything => "everything".into(),
+        Because::Override { package, .. } => format!("`{package}`"),
+        Because::Exemption { package, until, why } => format!("`{package}`, exempt until {until}: {why}"),
+    };
+    let preset = view.preset().map_or_else(String::new, |preset| format!("{preset}: "));
+    let (dissent, witness) = (json!(view.dissent()), json!(view.witness()));
+    Line::new(format!(
+        "{of}: {preset}{}; dissent: {}; witness: {}",
+        view.rule(),
+        dissent.as_str().unwrap_or_default(),
+        witness.as_str().unwrap_or_default()
+    ))
 }
 
 fn choose(context: &Context, preset: &str) -> Result<(), CliError> {
@@ -160,48 +162,44 @@ fn choose(context: &Context, preset: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// What one outcome is called.
-fn word(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Accepted { .. } => "accepted",
-        Outcome::Pending => "pending",
-        Outcome::Disputed => "disputed",
-        Outcome::Untrusted => "unknown",
-    }
-}
-
 fn diff(context: &Context, policy: &Value) -> Result<(), CliError> {
     let store = context.store()?;
     let now = context.judgement(&store, None)?;
     let then = context.judgement(&store, Some(policy.clone()))?;
-    let changes = changes(&store, &now, &then)?;
+    let changes = changes(&store, store.claimed()?, &now, &then)?;
     if context.json {
         return Ok(output::json("policyDiff", &changes)?);
     }
-    for change in &changes {
-        let text = |field: &str| change[field].as_str().unwrap_or_default().to_owned();
-        output::say(&format!(
-            "{} -> {}  {}  {}",
-            text("now"),
-            text("then"),
-            text("package"),
-            text("action")
-        ))?;
+    for Change { action, package, now, then } in &changes {
+        output::say(&format!("{now} -> {then}  {package}  {action}"))?;
     }
     context.tell(&format!("{} verdicts would change", changes.len()));
     Ok(())
 }
 
-fn changes(store: &Arc<Store>, now: &Judgement, then: &Judgement) -> Result<Vec<Value>, CliError> {
+/// A verdict that would be another one.
+#[derive(Serialize)]
+pub(crate) struct Change {
+    pub(crate) action: String,
+    pub(crate) package: Name,
+    pub(crate) now: &'static str,
+    pub(crate) then: &'static str,
+}
+
+/// What would be decided differently about these.
+pub(crate) fn changes(
+    store: &Store,
+    actions: impl IntoIterator<Item = ActionId>,
+    now: &Judgement,
+    then: &Judgement,
+) -> Result<Vec<Change>, CliError> {
     let mut changes = Vec::new();
-    for action in store.claimed()? {
+    for action in actions {
         let package = why::package(store, &action)?;
         let (before, after) = (now.verdict(&action, &package)?, then.verdict(&action, &package)?);
         if before.outcome != after.outcome {
-            changes.push(json!({
-                "action": action.to_string(), "package": package,
-                "now": word(&before.outcome), "then": word(&after.outcome),
-            }));
+            let (now, then) = (why::mark(&before.outcome).2, why::mark(&after.outcome).2);
+            changes.push(Change { action: action.to_string(), package, now, then });
         }
     }
     Ok(changes)

@@ -1,24 +1,25 @@
 //! `watch` and `attest rebuild`: execute what others attested, and sign what it gives.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
 use node::{
     attest::Attested,
     build::Limits,
     control::Node,
-    rebuild::{Comparison, RebuildError, Rebuilder, Rebuilt},
+    rebuild::{RebuildError, Rebuilder, Rebuilt},
     watch::{self, Config, Event, Hours, Wishes},
 };
 use protocol::{glob::Glob, id::ActionId, name::Name};
 use serde_json::{Value, json};
 use store::Store;
+use trust::audit::Support;
 
 use super::attest;
 use crate::{
     context::Context,
     exit::{CliError, Code},
     network::Reach,
-    output::{self, Style},
+    output::{self, Line, Style},
 };
 
 /// Rebuild what others attest or wish, and sign what it gives, until it is stopped
@@ -158,19 +159,17 @@ pub(super) fn rebuild(context: &Context, actions: &[ActionId], offline: bool) ->
             rebuilder.rebuild(found, &|_| ()).await
         })?;
         let rebuilt = rebuilt.map_err(|error| of_rebuild(action, &error))?;
-        let others = match &rebuilt {
-            Rebuilt::Built { realisation, .. } => {
-                Comparison::new(&context.judgement(&store, None)?, action, &realisation.outputs)?
-            }
-            Rebuilt::Failed { .. } => Comparison::default(),
-        };
+        let dispute = context.judgement(&store, None)?.dispute(action)?;
+        let others = dispute.settled(rebuilt.found().as_ref());
         match context.json {
             true => output::json("rebuilt", &as_json(action, &rebuilt, &others))?,
-            false => output::say(&line(action, &rebuilt, &others))?,
+            false => line(action, &rebuilt, &others).say()?,
         }
         code = match &rebuilt {
             Rebuilt::Failed { .. } => Code::BuildFailed.into(),
-            Rebuilt::Built { .. } if !others.differ.is_empty() => Code::Disputed.into(),
+            Rebuilt::Built { .. } if others.values().any(|said| *said == Support::Refuted) => {
+                Code::Disputed.into()
+            }
             Rebuilt::Built { .. } => code,
         };
     }
@@ -204,50 +203,45 @@ pub(super) fn of_rebuild(action: &ActionId, error: &RebuildError) -> CliError {
     CliError::of(code, error).hint(hint)
 }
 
-/// Names in a row.
-fn names<'n>(names: impl IntoIterator<Item = &'n Name>) -> String {
-    let names: Vec<_> = names.into_iter().map(Name::as_str).collect();
-    names.join(", ")
-}
-
 /// What an execution came to, in a line.
-fn line(action: &ActionId, rebuilt: &Rebuilt, others: &Comparison) -> String {
+fn line(action: &ActionId, rebuilt: &Rebuilt, others: &BTreeMap<Name, Support>) -> Line {
     let realisation = match rebuilt {
         Rebuilt::Failed { failure, said } => {
             let said = if said.is_some() { "signed" } else { "signed before" };
-            let failed = output::plain(&failure.to_string());
-            return format!("{} {action} fails: {failed} ({said})", Style::Error.paint("✘"));
+            return Line::styled(Style::Error, "✘").and(format!(" {action} fails: {failure} ({said})"));
         }
         Rebuilt::Built { realisation, attested: Attested::Contradicts { place } } => {
             let name = &realisation.name;
-            return format!(
-                "{} {name} {action}: not signed, because place {place} of the feed says something else",
-                Style::Error.paint("✘")
-            );
+            return Line::styled(Style::Error, "✘").and(format!(
+                " {name} {action}: not signed, because place {place} of the feed says something else"
+            ));
         }
         Rebuilt::Built { realisation, .. } => realisation,
     };
-    let mut parts = Vec::new();
-    if !others.agree.is_empty() {
-        parts.push(format!("agrees with {}", names(&others.agree)));
-    }
-    if !others.differ.is_empty() {
-        parts.push(format!("differs from {}", names(&others.differ)));
-    }
-    if !others.copied.is_empty() {
-        parts.push(format!("not executed by {}, whose witness is wrong", names(&others.copied)));
-    }
+    let mut parts: Vec<String> = [
+        ("agrees with ", "", &[Support::Proven, Support::Supported][..]),
+        ("differs from ", "", &[Support::Refuted]),
+        ("not executed by ", ", whose witness is wrong", &[Support::Copied]),
+    ]
+    .into_iter()
+    .filter_map(|(before, after, kinds)| {
+        let names =
+            others.iter().filter(|(_, support)| kinds.contains(support)).map(|(name, _)| name.as_str());
+        let names = names.collect::<Vec<_>>().join(", ");
+        (!names.is_empty()).then(|| format!("{before}{names}{after}"))
+    })
+    .collect();
     if parts.is_empty() {
         parts.push("nobody else in the roster has spoken".into());
     }
-    let (style, sign) = match others.differ.is_empty() && others.copied.is_empty() {
-        true => (Style::Good, "✔"),
-        false => (Style::Error, "✘"),
+    let mark = match others.values().any(|support| support.is_against()) {
+        false => Line::styled(Style::Good, "✔"),
+        true => Line::styled(Style::Error, "✘"),
     };
-    format!("{} {} {action}: {}", style.paint(sign), realisation.name, parts.join("; "))
+    mark.and(format!(" {} {action}: {}", realisation.name, parts.join("; ")))
 }
 
-fn as_json(action: &ActionId, rebuilt: &Rebuilt, others: &Comparison) -> Value {
+fn as_json(action: &ActionId, rebuilt: &Rebuilt, others: &BTreeMap<Name, Support>) -> Value {
     match rebuilt {
         Rebuilt::Built { realisation, attested } => json!({
             "action": action.to_string(),
@@ -267,26 +261,31 @@ fn as_json(action: &ActionId, rebuilt: &Rebuilt, others: &Comparison) -> Value {
 /// What happens, as a line of a log, unless it is not worth one.
 pub(super) fn text(event: &Event<'_>, json: bool, quiet: bool) -> Option<String> {
     if json {
-        return Some(envelope(event));
+        return Some(output::envelope("watch", &data(event)?).to_string());
     }
-    let text = match event {
-        Event::Rebuilt { action, rebuilt, others } => return Some(line(action, rebuilt, others)),
-        Event::Refused { action, error } => {
-            let error = output::plain(&error.to_string());
-            return Some(format!("{} {action} is refused: {error}", Style::Busy.paint("!")));
-        }
-        Event::Began { action, name } => format!("executing {name} {action}"),
-        Event::PassedOver { action, name } => format!("not watched: {name} {action}"),
-        Event::Postponed { action, error, wait } => {
-            let error = output::plain(&error.to_string());
-            format!("{action} in {} s again: {error}", wait.as_secs())
-        }
-        Event::Waiting { actions } => format!("{actions} wait"),
-    };
-    (!quiet).then_some(text)
+    let matters = matches!(event, Event::Rebuilt { .. } | Event::Refused { .. });
+    describe(event).filter(|_| matters || !quiet).map(|line| line.paint())
 }
 
-fn envelope(event: &Event<'_>) -> String {
+/// What happens, for people.
+pub(crate) fn describe(event: &Event<'_>) -> Option<Line> {
+    Some(match event {
+        Event::Rebuilt { action, rebuilt, others } => line(action, rebuilt, others),
+        Event::Refused { action, error } => {
+            Line::styled(Style::Busy, "!").and(format!(" {action} is refused: {error}"))
+        }
+        Event::Began { action, name } => Line::new(format!("executing {name} {action}")),
+        Event::PassedOver { action, name } => Line::new(format!("not watched: {name} {action}")),
+        Event::Postponed { action, error, wait } => {
+            Line::new(format!("{action} in {} s again: {error}", wait.as_secs()))
+        }
+        Event::Waiting { actions } => Line::new(format!("{actions} wait")),
+        Event::Goes { .. } => return None,
+    })
+}
+
+/// What happens, for programs.
+fn data(event: &Event<'_>) -> Option<Value> {
     let (kind, mut data) = match event {
         Event::Began { action, name } => ("began", json!({ "action": action.to_string(), "name": name })),
         Event::PassedOver { action, name } => {
@@ -301,9 +300,10 @@ fn envelope(event: &Event<'_>) -> String {
             json!({ "action": action.to_string(), "message": error.to_string(), "seconds": wait.as_secs() }),
         ),
         Event::Waiting { actions } => ("waiting", json!({ "actions": actions })),
+        Event::Goes { .. } => return None,
     };
     data["event"] = kind.into();
-    output::envelope("watch", &data).to_string()
+    Some(data)
 }
 
 impl From<watch::WatchError> for CliError {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use node::eval::Mode;
-use protocol::{id::ActionId, name::Name, output::Outputs};
+use protocol::{id::ActionId, name::Name, output::Output};
 use serde_json::json;
 use store::Store;
 use trust::{
@@ -18,7 +18,7 @@ use super::attest::describe_against;
 use crate::{
     context::{Context, Project},
     exit::{CliError, Code},
-    output::{self, Style},
+    output::{self, Line, Style},
 };
 
 /// Explain why outputs are accepted, disputed or undecided
@@ -68,7 +68,10 @@ impl Why {
             let data = json!({ "action": action.to_string(), "package": package, "verdict": verdict });
             output::json("why", &data)?;
         } else {
-            explain(&action, &package, &verdict)?;
+            explain(&action, &package, &verdict).iter().try_for_each(Line::say)?;
+            if let Some(next) = next(&verdict) {
+                output::complain(&format!("{}: {next}", Style::Hint.paint("hint")));
+            }
         }
         Ok(code(&verdict.outcome))
     }
@@ -140,17 +143,20 @@ pub(crate) fn package(store: &Store, action: &ActionId) -> Result<Name, CliError
     Ok(known.unwrap_or_else(Name::unknown))
 }
 
-fn explain(action: &ActionId, package: &Name, verdict: &Verdict) -> Result<(), CliError> {
+/// A verdict, and how it came about.
+pub(crate) fn explain(action: &ActionId, package: &Name, verdict: &Verdict) -> Vec<Line> {
     let Verdict { outcome, reasoning } = verdict;
     let word = match mark(outcome) {
-        (Style::Good, _, word) if reasoning.alarm => Style::Busy.paint(&format!("{word}, with dissent")),
-        (style, _, word) => style.paint(word),
+        (Style::Good, _, word) if reasoning.alarm => {
+            Line::styled(Style::Busy, format!("{word}, with dissent"))
+        }
+        (style, _, word) => Line::styled(style, word),
     };
-    output::say(&format!("{word}  {package}  {action}"))?;
-    output::say(&because(reasoning))?;
-    tree(&reasoning.rule, "")?;
+    let mut lines = vec![word.and(format!("  {package}  {action}")), Line::new(because(reasoning))];
+    tree(&reasoning.rule, 0, &mut lines);
     for side in &reasoning.sides {
-        self::side(side)?;
+        lines.push(self::side(side));
+        lines.extend(side.votes.iter().map(|vote| Line::new(self::vote(vote)).at(2)));
     }
     for uncounted in &reasoning.uncounted {
         let place = uncounted.seq.map_or_else(String::new, |seq| format!(", place {seq}"));
@@ -162,15 +168,12 @@ fn explain(action: &ActionId, package: &Name, verdict: &Verdict) -> Result<(), C
             Uncounted::OtherOutputs => "names other outputs than the action has".into(),
             Uncounted::Failed { step, .. } => format!("it failed there, in step {step}"),
         };
-        output::say(&format!("not counted: {}{place}: {why}", uncounted.voter))?;
+        lines.push(Line::new(format!("not counted: {}{place}: {why}", uncounted.voter)));
     }
     if reasoning.strangers > 0 {
-        output::say(&format!("{} strangers spoke, and weigh nothing", reasoning.strangers))?;
+        lines.push(Line::new(format!("{} strangers spoke, and weigh nothing", reasoning.strangers)));
     }
-    if let Some(next) = next(outcome, reasoning) {
-        output::complain(&format!("{}: {next}", Style::Hint.paint("hint")));
-    }
-    Ok(())
+    lines
 }
 
 fn because(reasoning: &Reasoning) -> String {
@@ -184,31 +187,26 @@ fn because(reasoning: &Reasoning) -> String {
     }
 }
 
-fn tree(node: &Node, indent: &str) -> Result<(), CliError> {
-    let mark = if node.met { Style::Good.paint("✔") } else { Style::Dim.paint("·") };
+fn tree(node: &Node, depth: usize, lines: &mut Vec<Line>) {
+    let mark = if node.met { Line::styled(Style::Good, "✔") } else { Line::styled(Style::Dim, "·") };
+    let line = mark.and(format!(" {}: ", node.rule)).at(depth);
     match &node.is {
-        Kind::Voter { says } => {
-            let says = match says {
-                Says::Agrees => "agrees".into(),
-                Says::Unproven => "agrees, without the witness that is wanted".into(),
-                Says::Differs => Style::Error.paint("got something else"),
-                Says::Nothing => "not heard from".into(),
-                Says::Mute(mute) => self::mute(mute),
-            };
-            output::say(&format!("{indent}{mark} {}: {says}", node.rule))?;
-        }
+        Kind::Voter { says } => lines.push(match says {
+            Says::Agrees => line.and("agrees"),
+            Says::Unproven => line.and("agrees, without the witness that is wanted"),
+            Says::Differs => line.and_styled(Style::Error, "got something else"),
+            Says::Nothing => line.and("not heard from"),
+            Says::Mute(mute) => line.and(self::mute(mute)),
+        }),
         Kind::AtLeast { have, need, distinct, of } => {
             let distinct: Vec<_> =
                 distinct.iter().map(|(attribute, count)| format!("{count} different {attribute}")).collect();
             let distinct =
                 if distinct.is_empty() { String::new() } else { format!(" ({})", distinct.join(", ")) };
-            output::say(&format!("{indent}{mark} {}: {have} of the {need} needed{distinct}", node.rule))?;
-            for node in of {
-                tree(node, &format!("{indent}  "))?;
-            }
+            lines.push(line.and(format!("{have} of the {need} needed{distinct}")));
+            of.iter().for_each(|node| tree(node, depth + 1, lines));
         }
     }
-    Ok(())
 }
 
 fn mute(mute: &Mute) -> String {
@@ -222,27 +220,14 @@ fn mute(mute: &Mute) -> String {
     }
 }
 
-fn side(side: &Side) -> Result<(), CliError> {
-    let outputs = |outputs: &Outputs| {
-        let each: Vec<_> =
-            outputs
-                .iter()
-                .map(|(name, output)| {
-                    if *name == Name::out() {
-                        output.nar.to_string()
-                    } else {
-                        format!("{name} {}", output.nar)
-                    }
-                })
-                .collect();
-        each.join(", ")
+fn side(side: &Side) -> Line {
+    let of = |(name, output): (&Name, &Output)| match *name == Name::out() {
+        true => output.nar.to_string(),
+        false => format!("{name} {}", output.nar),
     };
-    let mark = if side.met { Style::Good.paint("✔") } else { Style::Dim.paint("·") };
-    output::say(&format!("{mark} {}", outputs(&side.outputs)))?;
-    for vote in &side.votes {
-        output::say(&format!("    {}", self::vote(vote)))?;
-    }
-    Ok(())
+    let outputs: Vec<_> = side.outputs.iter().map(of).collect();
+    let mark = if side.met { Line::styled(Style::Good, "✔") } else { Line::styled(Style::Dim, "·") };
+    mark.and(format!(" {}", outputs.join(", ")))
 }
 
 fn vote(vote: &Vote) -> String {
@@ -258,7 +243,8 @@ fn vote(vote: &Vote) -> String {
 }
 
 /// The one thing to do next.
-fn next(outcome: &Outcome, reasoning: &Reasoning) -> Option<String> {
+pub(crate) fn next(verdict: &Verdict) -> Option<String> {
+    let Verdict { outcome, reasoning } = verdict;
     let others = reasoning.missing.iter().map(Name::as_str).filter(|name| *name != SELF);
     let others: Vec<_> = others.take(5).collect();
     match outcome {

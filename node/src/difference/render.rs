@@ -1,32 +1,75 @@
-//! A difference as text for people.
+//! A difference as rows for people, and these as text.
 //!
 //! Everything of foreign origin in a [`Difference`] is plain already; nothing is added here but words.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 
 use super::{
     Bytes, Change, Code, Content, Detail, Difference, Field, Hunk, Item, ItemKind, Kind, LineKind,
     MemberChange, Members, Section, Side, Sides, Text, Wasm, Window,
 };
 
+/// Where a row of a difference belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It says something about what is below it.
+    Above,
+    /// It is the same on both sides.
+    Both,
+    /// Only the first archive has it.
+    Left,
+    /// Only the second has it.
+    Right,
+}
+
+/// A row of a difference, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// How deep it is below what it is a part of.
+    pub depth: usize,
+    /// Where it belongs.
+    pub place: Place,
+    /// What it says, in one line.
+    pub text: String,
+}
+
+impl Difference {
+    /// All of it in rows, in order.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut page = Page { rows: Vec::new(), depth: 0 };
+        page.difference(self);
+        page.rows
+    }
+}
+
 impl Display for Difference {
     /// Writes one line or more for each entry, what is inside of it indented.
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut page = Page { text: String::new(), depth: 0 };
-        page.difference(self);
-        to.write_str(&page.text)
+        self.rows().iter().try_for_each(|row| {
+            let indent = row.depth * 2;
+            let sign = match row.place {
+                Place::Above => "",
+                Place::Both => " ",
+                Place::Left => "-",
+                Place::Right => "+",
+            };
+            writeln!(to, "{:indent$}{sign}{}", "", row.text)
+        })
     }
 }
 
 struct Page {
-    text: String,
+    rows: Vec<Row>,
     depth: usize,
 }
 
 impl Page {
     fn line(&mut self, line: impl Display) {
-        let indent = self.depth * 2;
-        let _ = writeln!(self.text, "{:indent$}{line}", "");
+        self.row(Place::Above, line);
+    }
+
+    fn row(&mut self, place: Place, text: impl Display) {
+        self.rows.push(Row { depth: self.depth, place, text: text.to_string() });
     }
 
     fn inside(&mut self, write: impl FnOnce(&mut Self)) {
@@ -71,8 +114,8 @@ impl Page {
     }
 
     fn sides(&mut self, what: &str, Sides { left, right }: &Sides<String>) {
-        self.line(format_args!("- {what}{left}"));
-        self.line(format_args!("+ {what}{right}"));
+        self.row(Place::Left, format_args!(" {what}{left}"));
+        self.row(Place::Right, format_args!(" {what}{right}"));
     }
 
     fn content(&mut self, content: &Content) {
@@ -107,10 +150,10 @@ impl Page {
         let (left, right) = (count(LineKind::Right), count(LineKind::Left));
         self.line(format_args!("@@ -{},{left} +{},{right} @@", hunk.starts.left, hunk.starts.right));
         for line in &hunk.lines {
-            let sign = match line.kind {
-                LineKind::Common => ' ',
-                LineKind::Left => '-',
-                LineKind::Right => '+',
+            let place = match line.kind {
+                LineKind::Common => Place::Both,
+                LineKind::Left => Place::Left,
+                LineKind::Right => Place::Right,
             };
             let (mut before, mut after) = (String::new(), String::new());
             if line.before > 0 {
@@ -119,7 +162,7 @@ impl Page {
             if line.after > 0 {
                 after = format!(" [… {} …]", bytes(line.after));
             }
-            self.line(format_args!("{sign}{before}{}{after}", line.text));
+            self.row(place, format_args!("{before}{}{after}", line.text));
             if !line.ended {
                 self.line("\\ no end of line at the end of the file");
             }
@@ -221,9 +264,10 @@ impl Page {
         let after = pairs.take_while(|(left, right)| left.text == right.text).count();
         let (left, after) = left.split_at(left.len() - after);
         let right = &right[..right.len() - after.len()];
-        for (sign, instructions) in [(' ', before), ('-', left), ('+', right), (' ', after)] {
+        let all = [(Place::Both, before), (Place::Left, left), (Place::Right, right), (Place::Both, after)];
+        for (place, instructions) in all {
             for instruction in instructions {
-                self.line(format_args!("{sign} {:#08x}  {}", instruction.at, instruction.text));
+                self.row(place, format_args!(" {:#08x}  {}", instruction.at, instruction.text));
             }
         }
     }
@@ -233,13 +277,13 @@ impl Page {
             self.line(format_args!("compared as bytes: {why}"));
         }
         self.line(format_args!("{}; the first that differs is {:#x}", both(&found.lengths), found.first));
-        for (sign, window) in [('-', &found.windows.left), ('+', &found.windows.right)] {
-            self.window(sign, window);
+        for (place, window) in [(Place::Left, &found.windows.left), (Place::Right, &found.windows.right)] {
+            self.window(place, window);
         }
     }
 
     /// Rows of 16 bytes, in hexadecimal and as ASCII.
-    fn window(&mut self, sign: char, window: &Window) {
+    fn window(&mut self, place: Place, window: &Window) {
         let digits = window.hex.as_bytes().chunks_exact(2);
         let bytes: Vec<u8> =
             digits.filter_map(|two| u8::from_str_radix(str::from_utf8(two).ok()?, 16).ok()).collect();
@@ -248,7 +292,7 @@ impl Page {
             let seen = |byte: &u8| if byte.is_ascii_graphic() || *byte == b' ' { *byte as char } else { '.' };
             let seen: String = row.iter().map(seen).collect();
             let at = window.at + 16 * n as u64;
-            self.line(format_args!("{sign} {at:#08x}  {:47}  {seen}", hex.join(" ")));
+            self.row(place, format_args!(" {at:#08x}  {:47}  {seen}", hex.join(" ")));
         }
     }
 }

@@ -1,6 +1,14 @@
 //! What the peer asks of the store: blocking, so for threads that may wait.
 
-use std::{collections::BTreeSet, fs, num::NonZero, panic::resume_unwind, sync::Arc, thread};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Read as _, Seek as _, SeekFrom},
+    num::NonZero,
+    panic::resume_unwind,
+    sync::Arc,
+    thread,
+};
 
 use protocol::{
     evidence::{Evidence, UnverifiedEvidence},
@@ -11,7 +19,7 @@ use protocol::{
     message::{Answer, FeedHead, KnownAction, ProofsDigest, fitting},
 };
 use store::{Kept, LookupError, Store};
-use trust::peer::{Fate, Peer, Serve};
+use trust::peer::{Fate, Peer, Serve, Sought};
 
 use crate::judgement::{Judgement, JudgementError, RosterFile};
 
@@ -75,7 +83,31 @@ fn known(store: &Store, id: &ActionId) -> Result<Answer, LookupError> {
     Ok(if answer.to_bytes().len() <= limits::ANSWER_BYTES { answer } else { Answer::Absent })
 }
 
-pub(super) fn look_up(store: &Store, serve: &Serve) -> Result<Answer, LookupError> {
+/// The end of what an action printed here, if `own` has told others that it was executed here.
+fn log(store: &Store, own: Option<&AttesterKey>, id: &ActionId) -> Result<Answer, LookupError> {
+    let mut claims = store.claims(id)?.into_iter();
+    if own.is_none() || !claims.any(|signed| Some(&signed.statement().attester) == own) {
+        return Ok(Answer::Absent);
+    }
+    let read = || -> io::Result<Answer> {
+        let mut file = fs::File::open(store.log_path(id))?;
+        let before = file.metadata()?.len().saturating_sub(limits::LOG_BYTES as u64);
+        file.seek(SeekFrom::Start(before))?;
+        let mut end = Vec::new();
+        // It may grow meanwhile.
+        file.take(limits::LOG_BYTES as u64).read_to_end(&mut end)?;
+        Ok(Answer::Log { end, before })
+    };
+    // Logs are collected with the store, and a fetch has none.
+    Ok(read().unwrap_or(Answer::Absent))
+}
+
+/// What is asked for; `own` is this node's key.
+pub(super) fn look_up(
+    store: &Store,
+    own: Option<&AttesterKey>,
+    serve: &Serve,
+) -> Result<Answer, LookupError> {
     let items = match serve {
         Serve::Statements { attester, from } => {
             let mut items = Vec::new();
@@ -85,7 +117,8 @@ pub(super) fn look_up(store: &Store, serve: &Serve) -> Result<Answer, LookupErro
             items
         }
         Serve::Proofs { attester } => proofs(store, attester)?,
-        Serve::Action { action } => return known(store, action),
+        Serve::Sought(Sought::Action(action)) => return known(store, action),
+        Serve::Sought(Sought::Log(action)) => return log(store, own, action),
         Serve::Have { nars } => {
             return Ok(Answer::Have(nars.iter().filter(|nar| store.contains(nar)).copied().collect()));
         }

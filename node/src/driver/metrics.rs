@@ -20,6 +20,8 @@ pub(super) struct Metrics {
     libp2p: Libp2p,
     kept: Family<Of, Counter>,
     heard: Family<Of, Counter>,
+    asked: Counter,
+    answered: Counter,
     pieces: Family<Of, Counter>,
     banished: Family<Of, Counter>,
     gave_up: Family<Of, Counter>,
@@ -96,6 +98,8 @@ impl Metrics {
             libp2p,
             kept: Family::default(),
             heard: Family::default(),
+            asked: Counter::default(),
+            answered: Counter::default(),
             pieces: Family::default(),
             banished: Family::default(),
             gave_up: Family::default(),
@@ -107,6 +111,8 @@ impl Metrics {
         };
         ours.register("statements_kept", "Statements and proofs from other nodes", metrics.kept.clone());
         ours.register("gossip_heard", "Messages of gossip", metrics.heard.clone());
+        ours.register("questions_asked", "Questions to other nodes", metrics.asked.clone());
+        ours.register("questions_answered", "Questions of other nodes", metrics.answered.clone());
         ours.register("pieces_fetched", "Pieces of archives that were asked for", metrics.pieces.clone());
         ours.register("nodes_banished", "Nodes that broke the rules", metrics.banished.clone());
         ours.register("fetches_failed", "Archives that were not had", metrics.gave_up.clone());
@@ -170,6 +176,16 @@ impl Metrics {
                 Relay::Reject => Result::rejected,
             },
         );
+    }
+
+    /// A question goes out.
+    pub(super) fn asks(&self) {
+        self.asked.inc();
+    }
+
+    /// A question comes in.
+    pub(super) fn is_asked(&self) {
+        self.answered.inc();
     }
 
     pub(super) fn piece(&self, piece: Piece) {

@@ -10,14 +10,18 @@ use protocol::{
     message::{Answer, FeedHead, Gossip, Request},
     wish::Wish,
 };
-use trust::peer::{Effect, Fate, GaveUp, Input, Piece, Relay, Serve, Why};
+use trust::{
+    ledger::{Record, Said},
+    peer::{Effect, Fate, GaveUp, Input, Piece, Relay, Serve, Sought, Why},
+};
 
 use super::{Builder, Event, World, Write, relays, short};
 use crate::{
+    builds::is_commitment,
     invariants::{self, Violation},
     node::{self, Rumour, Ticket, Told},
     notary::Good,
-    scenario::{BuilderKind, HostileKind},
+    scenario::HostileKind,
     variant::Variant,
 };
 
@@ -43,7 +47,7 @@ impl World<'_> {
         match effect {
             Effect::Ask { node, question, request } => self.ask(n, node::place(&node), question, request),
             Effect::Answer { ticket, answer } => self.answer(n, ticket, answer),
-            Effect::Serve { ticket, serve: Serve::Action { action } } => {
+            Effect::Serve { ticket, serve: Serve::Sought(Sought::Action(action)) } => {
                 let answer = self.what_is(n, &action);
                 self.answer(n, ticket, answer);
             }
@@ -54,7 +58,11 @@ impl World<'_> {
             Effect::Keep { task, items } => self.write(n, Write::Keep { task, items }),
             Effect::Publish { gossip } => self.publish(n, gossip),
             Effect::Proclaim { wish } => self.proclaim(n, wish),
-            Effect::Sought { action, found } => self.sought(n, action, found.is_some()),
+            Effect::Sought { sought: Sought::Action(action), found } => {
+                self.sought(n, action, found.is_some());
+            }
+            // Nobody here looks for a log.
+            Effect::Sought { sought: Sought::Log(_), .. } => {}
             Effect::Relay { message, relay } => self.relay(n, message, relay),
             Effect::Fetch { task, node, nar, .. } => self.fetch(n, node::place(&node), task, nar),
             Effect::Cancel { task } => _ = self.nodes[n].fetching.remove(&task),
@@ -121,8 +129,11 @@ impl World<'_> {
             Write::Said { builder, sworn, tell } => {
                 self.builders[builder].writing = false;
                 self.nodes[n].disk.keep(Good::Statement(sworn.clone()));
-                let about = self.nodes[n].judge.learn(&[Good::Statement(sworn.clone())]);
-                self.measure_said(builder, &about);
+                self.go_on_as_successor(builder, &sworn);
+                let about = self.learn(n, &[Good::Statement(sworn.clone())]);
+                if sworn.record.as_ref().is_some_and(|record| !is_only_committed(record)) {
+                    self.measure_said(builder, &about);
+                }
                 if tell {
                     let heads = vec![self.nodes[n].disk.head(&sworn.signed.statement().attester)];
                     self.input(n, Input::Made { items: vec![sworn.to_item()], heads });
@@ -137,12 +148,23 @@ impl World<'_> {
         }
     }
 
+    /// A node has something new on its disk: what it makes of it, and whom it follows from now on.
+    pub(super) fn learn(&mut self, n: usize, news: &[Good]) -> BTreeSet<ActionId> {
+        let about = self.nodes[n].learn(news);
+        let says_no_vote = |good: &Good| matches!(good, Good::Statement(sworn) if sworn.record.is_none());
+        if news.iter().any(says_no_vote) && self.variant != Some(Variant::FollowsNobodyNew) {
+            let attesters = self.nodes[n].judge.followed();
+            self.input(n, Input::Follow { attesters });
+        }
+        about
+    }
+
     fn measure_said(&mut self, builder: usize, about: &BTreeSet<ActionId>) {
         let Builder { attester, kind, .. } = &self.builders[builder];
         let Some(measures) = &mut self.measures else { return };
         for action in about {
             measures.said.entry(*action).or_default().push(self.now);
-            if let BuilderKind::Copy | BuilderKind::CopyWithWitness = kind {
+            if kind.copies() {
                 measures.copied.insert((*attester, *action), self.now);
             }
         }
@@ -168,7 +190,7 @@ impl World<'_> {
         self.look_at_fates(n, items, &fates);
         let about: BTreeSet<_> = items.iter().map(UnverifiedEvidence::attester).collect();
         let heads: Vec<FeedHead> = about.iter().map(|attester| self.nodes[n].disk.head(attester)).collect();
-        let judged = self.nodes[n].judge.learn(&news);
+        let judged = self.learn(n, &news);
         self.line(n, || format!("has looked at {} items, {} of them new", items.len(), news.len()));
         self.input(n, Input::Kept { task, fates, heads });
         self.judge(n, judged);
@@ -219,6 +241,9 @@ impl World<'_> {
         let node = &mut self.nodes[n];
         if !node.is_news(&rumour, now) {
             return;
+        }
+        if let Some(measures) = &mut self.measures {
+            measures.rumours += 1;
         }
         node.next += 1;
         let (message, told) = (node.next, rumour.told.clone());
@@ -303,6 +328,10 @@ impl World<'_> {
     }
 }
 
+fn is_only_committed(record: &Record) -> bool {
+    matches!(&record.said, Said::Built { outputs, .. } if is_commitment(outputs))
+}
+
 fn request_words(request: &Request) -> String {
     match request {
         Request::Heads { .. } => "heads".into(),
@@ -310,6 +339,7 @@ fn request_words(request: &Request) -> String {
         Request::Proofs { attester } => format!("proofs against {}", short(attester)),
         Request::Have { nars } => format!("which of {} archives", nars.len()),
         Request::Action { action } => format!("what {} is", short(action)),
+        Request::Log { action } => format!("what {} printed", short(action)),
     }
 }
 
@@ -319,6 +349,7 @@ pub(super) fn answer_words(answer: &Answer) -> String {
         Answer::Items(items) => format!("{} items", items.len()),
         Answer::Have(nars) => format!("{} archives", nars.len()),
         Answer::Action(_) => "an action".into(),
+        Answer::Log { .. } => "a log".into(),
         Answer::Absent => "nothing".into(),
         Answer::Busy => "busy".into(),
     }

@@ -92,7 +92,8 @@ impl World<'_> {
             | Request::Statements { .. }
             | Request::Proofs { .. }
             | Request::Have { .. }
-            | Request::Action { .. } => None,
+            | Request::Action { .. }
+            | Request::Log { .. } => None,
         }
     }
 
@@ -126,7 +127,7 @@ impl World<'_> {
                 Answer::Items(same.into_iter().collect())
             }
             Request::Have { nars } => Answer::Have(nars.clone()),
-            Request::Action { .. } => Answer::Absent,
+            Request::Action { .. } | Request::Log { .. } => Answer::Absent,
         }
     }
 
@@ -306,7 +307,7 @@ fn nothing(request: &Request) -> Answer {
         Request::Heads { .. } => Answer::Heads { heads: Vec::new(), more: false },
         Request::Statements { .. } | Request::Proofs { .. } => Answer::Items(Vec::new()),
         Request::Have { .. } => Answer::Have(Vec::new()),
-        Request::Action { .. } => Answer::Absent,
+        Request::Action { .. } | Request::Log { .. } => Answer::Absent,
     }
 }
 

@@ -12,7 +12,10 @@ use protocol::{
     message::{Answer, KnownAction},
     wish::Wish,
 };
-use trust::{peer::Input, rebuild::Queue};
+use trust::{
+    peer::{Input, Sought},
+    rebuild::Queue,
+};
 
 use super::{Event, World, short};
 use crate::scenario::BuilderKind;
@@ -100,7 +103,7 @@ impl World<'_> {
             && let Some(action) = rebuilder.queue.next(now)
         {
             rebuilder.running = true;
-            self.input(n, Input::Seek { action });
+            self.input(n, Input::Seek { sought: Sought::Action(action) });
         }
     }
 
@@ -148,12 +151,14 @@ impl World<'_> {
         }
     }
 
-    /// What a node says an action is: who executed it, accepts it or wishes it has evaluated it.
+    /// What a node says an action is: who executed it, accepts it or wishes it has evaluated it, and
+    /// a commitment says what it is about, or nobody could execute that in time.
     pub(super) fn what_is(&self, n: usize, action: &ActionId) -> Answer {
         let judge = &self.nodes[n].judge;
         let builder = self.builders.get(n);
         let wishes = builder.is_some_and(|builder| builder.kind == BuilderKind::Wish);
-        let knows = judge.execution(action).is_some() || judge.accepted.contains_key(action) || wishes;
+        let has_it = judge.execution(action).is_some() || judge.accepted.contains_key(action);
+        let knows = has_it || wishes || judge.committed(action) > 0;
         match self.actions.get(action).filter(|_| knows) {
             Some(execution) => Answer::Action(Box::new(KnownAction {
                 action: execution.what.clone(),

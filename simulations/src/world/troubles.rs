@@ -117,6 +117,7 @@ impl World<'_> {
             }
             Deed::Stop { node, empty } => self.stop(node, empty),
             Deed::Start { node } => self.start(node),
+            Deed::Leave { node } => self.leave(node),
             Deed::Slow { node } => self.nodes[node].slow = true,
             Deed::Fast { node } => self.nodes[node].slow = false,
             Deed::Rot { node } => self.rot(node),
@@ -134,8 +135,25 @@ impl World<'_> {
         self.all_notice();
     }
 
+    /// A node leaves for good. Whoever wanted to be connected to it finds another, as a search would.
+    fn leave(&mut self, n: usize) {
+        self.line(n, || "leaves");
+        self.stop(n, true);
+        self.nodes[n].gone = true;
+        for other in 0..self.nodes.len() {
+            if self.nodes[other].wants.remove(&n) {
+                let found: Vec<usize> = (0..self.scenario.nodes).collect();
+                let found = found.into_iter().filter(|found| *found != other && !self.nodes[*found].gone);
+                if let Some(found) = self.seed.pick(&found.collect::<Vec<_>>()) {
+                    self.nodes[other].wants.insert(found);
+                    self.dial_in(other, found, REDIAL);
+                }
+            }
+        }
+    }
+
     fn start(&mut self, n: usize) {
-        if self.nodes[n].up {
+        if self.nodes[n].up || self.nodes[n].gone {
             return;
         }
         self.line(n, || "starts");

@@ -68,6 +68,15 @@ fn nothing_is_rebuilt_that_nobody_wishes() {
     assert!(matches!(failure.violation, Violation::Stuck { accepted: 0, expected: 10, .. }), "{failure:?}");
 }
 
+/// What `commitments.toml` shows is the doing of commitments: most copies count without.
+#[test]
+fn copies_count_where_nobody_commits() {
+    let mut commitments = scenario("commitments");
+    commitments.policy.reveal = None;
+    let failure = World::new(&commitments, 1, None, Trace::off()).run(None).unwrap_err();
+    assert!(matches!(failure.violation, Violation::Copies { share: 300.., most: 20 }), "{failure:?}");
+}
+
 /// What `fooled.toml` shows is not for want of looking: with one liar less, nobody is.
 #[test]
 fn the_limit_is_where_it_is_said_to_be() {

@@ -14,6 +14,10 @@ fn broken_nodes_are_noticed() {
                 ("quorum", |v| matches!(v, Violation::Quorum { have: 3, need: 4, .. }))
             }
             Variant::EquivocatorCounts => ("equivocators", |v| matches!(v, Violation::Equivocator { .. })),
+            Variant::RevokedCounts => ("revocations", |v| matches!(v, Violation::Revoked { .. })),
+            Variant::FollowsNobodyNew => {
+                ("successions", |v| matches!(v, Violation::Differ { .. } | Violation::Stuck { .. }))
+            }
             Variant::NeverAsksAgain => {
                 ("partitions", |v| matches!(v, Violation::Differ { .. } | Violation::Stuck { .. }))
             }

@@ -28,6 +28,7 @@ fn show<T: Debug, E: Error>(result: Result<T, E>) -> String {
 /// Everything that a store answers, as text.
 fn all(store: &Store) -> Vec<String> {
     let mut answers = vec![show(store.pins()), show(store.attesters()), show(store.claimed())];
+    answers.push(show(store.divided()));
     answers.extend(store.realisations().unwrap().map(show));
     for n in 0..8 {
         let id = action(u32::from(n)).id();

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// A hello of version 1.
-const HELLO: &[u8] = b"\x0f\0\0\0\x82\x6cassize store\x01";
+const HELLO: &[u8] = b"\x0f\0\0\0\x82\x6cassize store\x02";
 
 #[test]
 fn garbage_is_cut_off() {
@@ -68,7 +68,7 @@ fn garbage_is_cut_off() {
     stream.write_all(&frame(b"\x82\x6cassize store\x18\x63")).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    assert_eq!(answer, frame(&[0x82, 1, 1]));
+    assert_eq!(answer, frame(&[0x82, 1, 2]));
     // A place in no journal, and a statement that nobody signed, are refused like anything else.
     let mut stream = UnixStream::connect(&socket).unwrap();
     stream.write_all(HELLO).unwrap();

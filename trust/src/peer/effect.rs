@@ -2,13 +2,13 @@
 
 use protocol::{
     evidence::UnverifiedEvidence,
-    id::{ActionId, NarHash},
+    id::NarHash,
     key::AttesterKey,
-    message::{Answer, Gossip, KnownAction, Request},
+    message::{Answer, Gossip, Request},
     wish::Wish,
 };
 
-use super::{GaveUp, NodeId};
+use super::{GaveUp, NodeId, Sought};
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +56,10 @@ pub enum Effect {
     },
     /// What became of an [`Input::Seek`](super::Input::Seek).
     Sought {
-        /// The action.
-        action: ActionId,
-        /// What it is; `None` if no connected node says.
-        found: Option<Box<KnownAction>>,
+        /// What was looked for.
+        sought: Sought,
+        /// The answer; `None` if no connected node has one.
+        found: Option<Answer>,
     },
     /// Say what is to become of gossip that was heard.
     Relay {
@@ -132,11 +132,8 @@ pub enum Serve {
         /// In order.
         nars: Vec<NarHash>,
     },
-    /// What an action is.
-    Action {
-        /// Which.
-        action: ActionId,
-    },
+    /// What others look for.
+    Sought(Sought),
     /// All proofs against a key.
     Proofs {
         /// Whose.

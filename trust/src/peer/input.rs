@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, fmt};
 
 use protocol::{
     evidence::{Equivocation, UnverifiedEvidence},
-    id::{ActionId, NarHash},
+    id::NarHash,
     key::AttesterKey,
     message::{Answer, FeedHead, Gossip, Request},
     wish::{UnverifiedWish, Wish},
 };
 
-use super::{GaveUp, Piece};
+use super::{GaveUp, Piece, Sought};
 
 /// Milliseconds of a clock that never goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,10 +101,10 @@ pub enum Input {
         /// What.
         wish: Wish,
     },
-    /// Somebody here wants to know what an action is.
+    /// Somebody here wants to know what others may know.
     Seek {
-        /// Which.
-        action: ActionId,
+        /// What.
+        sought: Sought,
     },
     /// Whose feeds are followed from now on.
     Follow {

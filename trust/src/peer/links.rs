@@ -44,6 +44,8 @@ pub(super) struct Link {
     /// It is not asked for pieces before then.
     pub(super) rest: Time,
     strikes: u32,
+    /// How many of them are for silence.
+    silences: u32,
     /// Since when they are as many: one is forgotten each [`STRIKE_LIFE`].
     struck: Time,
     pub(super) requests: Bucket,
@@ -79,6 +81,7 @@ impl Links {
             speed: 0,
             rest: now,
             strikes: 0,
+            silences: 0,
             struck: now,
             requests: Bucket::new(REQUESTS),
             gossip: Bucket::new(GOSSIP),
@@ -95,6 +98,7 @@ impl Links {
     pub(super) fn strike(&mut self, node: NodeId, why: Why, now: Time) -> bool {
         let Some(link) = self.links.get_mut(&node) else { return false };
         link.forget(now);
+        link.silences += u32::from(why == Why::Silent);
         link.strikes += match why {
             Why::Wrong => STRIKES,
             Why::Forged | Why::Nonsense => 4,
@@ -138,8 +142,16 @@ impl Link {
     /// What was long ago does not count, or every line would break that lasts long enough.
     fn forget(&mut self, now: Time) {
         self.strikes = self.strikes(now);
+        self.silences = self.silences.min(self.strikes);
         let since = now.0.saturating_sub(self.struck.0) % STRIKE_LIFE;
         self.struck = if self.strikes == 0 { now } else { Time(now.0 - since) };
+    }
+
+    /// It had what it was asked for, and that was news: a bad line is no bad node.
+    pub(super) fn helped(&mut self) {
+        if self.silences > 0 {
+            (self.silences, self.strikes) = (self.silences - 1, self.strikes.saturating_sub(1));
+        }
     }
 
     /// Notes what it says to have of a feed.

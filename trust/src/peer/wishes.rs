@@ -1,4 +1,4 @@
-//! Wishes of others (SPEC §20), and actions that are looked for because somebody wants them executed.
+//! Wishes of others (SPEC §20).
 //!
 //! A wish weighs nothing: it may give a rebuilder something to do. So of each key the latest is
 //! kept, for a while, of strangers no more than a few, and none more often than it makes sense to
@@ -7,30 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
-    id::ActionId,
     key::AttesterKey,
-    message::{KnownAction, Request},
     wish::{UnverifiedWish, Wish},
 };
 
 use super::{Effect, NodeId, Peer, Relay, Time, Why};
-use crate::limits::{SEEKS, STRANGERS_WISHES, WISH_LIFE, WISH_PAUSE};
+use crate::limits::{STRANGERS_WISHES, WISH_LIFE, WISH_PAUSE};
 
 /// What others wish.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wishes {
     /// The latest of each key, and when it was heard.
     latest: BTreeMap<AttesterKey, (Wish, Time)>,
-}
-
-/// Actions that are looked for.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Seeks {
-    /// Who was asked.
-    asked: BTreeMap<ActionId, BTreeSet<NodeId>>,
-    /// Who knew the last one. Others are asked first the next time, so that no one node is always
-    /// the one to be believed how long inputs are.
-    last: Option<NodeId>,
 }
 
 impl Wishes {
@@ -100,56 +88,6 @@ impl Peer {
                 effects.push(reject);
                 self.strike(node, Why::Forged, now, effects);
             }
-        }
-    }
-
-    /// An action is looked for: connected nodes are asked, one after the other.
-    pub(super) fn seek(&mut self, action: ActionId, now: Time, effects: &mut Vec<Effect>) {
-        if self.seeks.asked.contains_key(&action) {
-            return;
-        }
-        if self.seeks.asked.len() >= SEEKS {
-            return effects.push(Effect::Sought { action, found: None });
-        }
-        self.seeks.asked.insert(action, BTreeSet::new());
-        self.seek_on(action, now, effects);
-    }
-
-    /// Asks the next node for an action that is looked for, or gives up.
-    pub(super) fn seek_on(&mut self, action: ActionId, now: Time, effects: &mut Vec<Effect>) {
-        let Some(asked) = self.seeks.asked.get_mut(&action) else { return };
-        let last = self.seeks.last;
-        // Who has been silent comes last: each may take half a minute to say nothing.
-        let left = self.links.iter().filter(|(node, _)| !asked.contains(node));
-        let next = left.min_by_key(|(node, link)| (link.strikes(now), last >= Some(**node), **node));
-        match next.map(|(node, _)| *node) {
-            Some(node) => {
-                asked.insert(node);
-                self.ask(node, Request::Action { action }, now, effects);
-            }
-            None => {
-                self.seeks.asked.remove(&action);
-                effects.push(Effect::Sought { action, found: None });
-            }
-        }
-    }
-
-    /// A node says what an action is.
-    pub(super) fn known_action(
-        &mut self,
-        node: NodeId,
-        action: ActionId,
-        known: Box<KnownAction>,
-        now: Time,
-        effects: &mut Vec<Effect>,
-    ) {
-        if known.action.id() != action {
-            self.strike(node, Why::Nonsense, now, effects);
-            return self.seek_on(action, now, effects);
-        }
-        if self.seeks.asked.remove(&action).is_some() {
-            self.seeks.last = Some(node);
-            effects.push(Effect::Sought { action, found: Some(known) });
         }
     }
 }

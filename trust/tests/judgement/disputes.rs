@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use protocol::{
     evidence::Evidence,
     key::AttesterKey,
+    name::Name,
     statement::{Attestation, Body, Signed},
     witness::TranscriptHash,
 };
 use trust::{
-    audit::{Dispute, Found, Severity, examine},
+    audit::{Dispute, Found, Severity, Stand, Support, examine},
     ledger::Execution,
     rebuild::Need,
     standing::Standings,
@@ -146,5 +147,67 @@ fn what_a_rebuilder_is_to_do() {
     assert_eq!(without.iter().sum::<usize>(), 2 * nobody.before, "each of those before is missed once");
     let both = need("alice:1 bob:2 mallory:3", Some(&[])).unwrap();
     assert_eq!((both.votes, both.disputed, both.wished), (2, true, true), "strangers are no voters");
+    assert!(!need("alice:1 bob:1", None).unwrap().disputed, "they agree");
     assert_eq!(need("alice:1 self:1", None), None, "it has spoken");
+}
+
+#[test]
+fn whom_an_execution_supports() {
+    use Support::{Copied, Proven, Refuted, Supported, Undecided};
+    let settled = |says: &str, found: Option<char>| {
+        let found = found.map(|digit| Found::Built(outputs(digit)));
+        let settled = dispute(says, |_| vec![]).settled(found.as_ref());
+        settled.into_iter().map(|(who, support)| (who.to_string(), support)).collect::<Vec<_>>()
+    };
+    let said =
+        |who: &[(&str, Support)]| who.iter().map(|(who, said)| ((*who).into(), *said)).collect::<Vec<_>>();
+    let says = "self:1 alice:1+ bob:1 carol:2+ dave:1+";
+    // Strangers and this machine itself are not among them.
+    assert_eq!(settled(says, Some('1')), said(&[("alice", Proven), ("bob", Supported), ("carol", Refuted)]));
+    assert_eq!(settled(says, None), said(&[("alice", Undecided), ("bob", Undecided), ("carol", Undecided)]));
+    assert_eq!(settled("self:1 alice:1-", Some('1')), said(&[("alice", Copied)]));
+    // A right witness of something else is something else; the worst of several sayings counts.
+    assert_eq!(settled("self:1 alice:2 alice:1+", Some('1')), said(&[("alice", Refuted)]));
+    assert_eq!(settled("self:1 alice:1- alice:2", Some('1')), said(&[("alice", Refuted)]));
+    assert_eq!(settled("self:1 alice:!", Some('1')), said(&[("alice", Refuted)]));
+    assert_eq!(settled("alice:1", Some('1')), said(&[("alice", Supported)]));
+}
+
+#[test]
+fn whose_word_is_worth_nothing_is_not_settled() {
+    let retracted = dispute("alice:1 bob:2", |feeds| {
+        let bob = feeds.get_mut("bob").unwrap();
+        vec![Evidence::Statement(bob.retract(0, 0))]
+    });
+    let settled = retracted.settled(Some(&Found::Built(outputs('1'))));
+    assert_eq!(settled.keys().map(ToString::to_string).collect::<Vec<_>>(), ["alice"]);
+}
+
+#[test]
+fn how_it_stands_what_somebody_said() {
+    use Stand::{Agreed, Alone, Copied, Disputed, Refuted, Void};
+    let stands = |dispute: &Dispute| {
+        let of = |(who, _, stand): (&Name, _, Stand)| (who.to_string(), stand);
+        dispute.stands().map(of).collect::<BTreeMap<_, _>>()
+    };
+    for (says, expected) in [
+        ("alice:1", vec![("alice", Alone)]),
+        // A stranger is nobody's agreement, and no dissent.
+        ("alice:1 dave:1", vec![("alice", Alone)]),
+        ("alice:1 dave:2", vec![("alice", Alone)]),
+        ("alice:1 bob:1", vec![("alice", Agreed), ("bob", Agreed)]),
+        ("alice:1 bob:1 carol:2", vec![("alice", Disputed), ("bob", Disputed), ("carol", Disputed)]),
+        // What is executed here settles it.
+        ("self:1 alice:1 bob:2 carol:1-", vec![("alice", Agreed), ("bob", Refuted), ("carol", Copied)]),
+        ("self:1 alice:!", vec![("alice", Refuted)]),
+        ("self:1", vec![]),
+    ] {
+        let expected = expected.into_iter().map(|(who, stand)| (who.into(), stand)).collect();
+        assert_eq!(stands(&dispute(says, |_| vec![])), expected, "{says}");
+    }
+    let withdrawn = dispute("alice:1 bob:2", |feeds| {
+        let bob = feeds.get_mut("bob").unwrap();
+        vec![Evidence::Statement(bob.retract(0, 0))]
+    });
+    assert_eq!(stands(&withdrawn), [("alice".into(), Alone), ("bob".into(), Void)].into());
 }

@@ -12,7 +12,7 @@ use protocol::{
 };
 use trust::{
     limits,
-    peer::{Effect, Fate, Input, NodeId, Peer, Relay, Serve, Time, Why},
+    peer::{Effect, Fate, Input, NodeId, Peer, Relay, Serve, Sought, Time, Why},
 };
 
 use super::{feed, key, node, signing_key, statement, world::Memory};
@@ -503,6 +503,36 @@ fn silence_about_many_things_at_once() {
     assert_eq!(effects, [Effect::Disconnect { node: node(2), why: Why::Silent }]);
 }
 
+/// A bad line is no bad node: an answer that brings something new takes back one silence.
+#[test]
+fn who_helps_may_be_silent_once_more() {
+    for helps in [true, false] {
+        let all: Vec<_> = (1..=8).map(|n| head(n, 1)).collect();
+        let mut peer = Peer::new(all.iter().map(|head| head.attester).collect(), [], BTreeSet::new());
+        let question = asked(&peer.handle(Input::Connected { node: node(2) }, Time(0)))[0].1;
+        peer.handle(answered(question, heads(all.clone())), Time(0));
+        peer.handle(Input::Tick, Time(limits::PATIENCE));
+        // Eight silences. In the next round four questions are answered, perhaps one with what is new.
+        let now = Time(limits::ROUND);
+        let question = asked(&peer.handle(Input::Tick, now))[0].1;
+        let pulls = asked(&peer.handle(answered(question, heads(all)), now));
+        let is_first = |request: &Request| matches!(request, Request::Statements { attester, .. } if *attester == key(1));
+        let (first, others): (Vec<_>, Vec<_>) =
+            pulls.into_iter().partition(|(.., request)| is_first(request));
+        let items = if helps { vec![statement(&feed(1, 1, None)[0])] } else { vec![] };
+        let effects = peer.handle(answered(first[0].1, Answer::Items(items)), now);
+        if let [Effect::Keep { task, .. }] = effects[..] {
+            peer.handle(Input::Kept { task, fates: vec![Fate::New], heads: vec![head(1, 1)] }, now);
+        }
+        for (_, question, _) in &others[..3] {
+            peer.handle(answered(*question, Answer::Items(vec![])), now);
+        }
+        let effects = peer.handle(Input::Tick, now.after(limits::PATIENCE));
+        let refused = effects.contains(&Effect::Disconnect { node: node(2), why: Why::Silent });
+        assert_eq!(refused, !helps, "{effects:?}");
+    }
+}
+
 /// Nonsense from node 2, which answers everything else with nothing; whether it is refused for that.
 fn nonsense(peer: &mut Peer, now: u64) -> bool {
     let effects = peer.handle(Input::Heard { node: node(2), message: 1, gossip: None }, Time(now));
@@ -557,7 +587,7 @@ fn who_has_no_strikes_is_asked_first() {
         let first_part = say(&mut peer, 2)[0].1;
         assert_eq!(say(&mut peer, 3), []);
         let action = ActionId::from_bytes([1; 32]);
-        let mut sought = asked(&peer.handle(Input::Seek { action }, now));
+        let mut sought = asked(&peer.handle(Input::Seek { sought: Sought::Action(action) }, now));
         if sought[0].0 == 2 {
             sought = asked(&peer.handle(answered(sought[0].1, Answer::Absent), now));
         }

@@ -11,7 +11,7 @@ use protocol::{
 };
 use trust::{
     limits::{BANISHED, PATIENCE, SEEKS, STRANGERS_WISHES, WISH_LIFE, WISH_PAUSE, WISHES},
-    peer::{Effect, Input, NodeId, Peer, Relay, Serve, Time, Why},
+    peer::{Effect, Input, NodeId, Peer, Relay, Serve, Sought, Time, Why},
 };
 
 use super::{key, node, signing_key, world::World};
@@ -125,7 +125,9 @@ fn own_wishes_are_told() {
 /// Whom it asks for an action, in these effects.
 fn asks(effects: &[Effect]) -> Option<(NodeId, u64)> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Ask { node, question, request: Request::Action { .. } } => Some((*node, *question)),
+        Effect::Ask { node, question, request: Request::Action { .. } | Request::Log { .. } } => {
+            Some((*node, *question))
+        }
         _ => None,
     })
 }
@@ -146,7 +148,7 @@ fn known(n: u8) -> Box<KnownAction> {
 fn nodes_are_asked_one_after_the_other_until_one_knows() {
     let mut peer = connected(&[2, 3, 4, 5]);
     let wanted = action(1).id();
-    let seek = |peer: &mut Peer| peer.handle(Input::Seek { action: wanted }, Time(1));
+    let seek = |peer: &mut Peer| peer.handle(Input::Seek { sought: Sought::Action(wanted) }, Time(1));
     let (first, question) = asks(&seek(&mut peer)).unwrap();
     assert_eq!(first, node(2));
     assert_eq!(asks(&seek(&mut peer)), None, "it is looked for already");
@@ -159,7 +161,10 @@ fn nodes_are_asked_one_after_the_other_until_one_knows() {
     let (fourth, question) = asks(&effects).unwrap();
     assert_eq!(fourth, node(5));
     let effects = answer(&mut peer, question, Some(Answer::Action(known(1))));
-    assert_eq!(effects, [Effect::Sought { action: wanted, found: Some(known(1)) }]);
+    assert_eq!(
+        effects,
+        [Effect::Sought { sought: Sought::Action(wanted), found: Some(Answer::Action(known(1))) }]
+    );
     // The next time it is not the same node that is asked first.
     assert_eq!(asks(&seek(&mut peer)).unwrap().0, node(2));
 }
@@ -167,14 +172,15 @@ fn nodes_are_asked_one_after_the_other_until_one_knows() {
 #[test]
 fn nobody_knows() {
     let wanted = action(1).id();
-    let nobody = [Effect::Sought { action: wanted, found: None }];
-    assert_eq!(connected(&[]).handle(Input::Seek { action: wanted }, Time(1)), nobody);
+    let nobody = [Effect::Sought { sought: Sought::Action(wanted), found: None }];
+    assert_eq!(connected(&[]).handle(Input::Seek { sought: Sought::Action(wanted) }, Time(1)), nobody);
     let mut peer = connected(&[2]);
     for silence in [None, Some(Answer::Busy), Some(Answer::Absent)] {
-        let (_, question) = asks(&peer.handle(Input::Seek { action: wanted }, Time(1))).unwrap();
+        let (_, question) =
+            asks(&peer.handle(Input::Seek { sought: Sought::Action(wanted) }, Time(1))).unwrap();
         assert_eq!(answer(&mut peer, question, silence), nobody);
     }
-    let (_, question) = asks(&peer.handle(Input::Seek { action: wanted }, Time(1))).unwrap();
+    let (_, question) = asks(&peer.handle(Input::Seek { sought: Sought::Action(wanted) }, Time(1))).unwrap();
     let effects = answer(&mut peer, question, Some(Answer::Have(vec![])));
     assert_eq!(effects, nobody, "an answer to something else");
 }
@@ -184,7 +190,7 @@ fn nobody_knows() {
 fn the_silent_are_asked_last() {
     let mut peer = connected(&[2, 3]);
     let ask = |peer: &mut Peer, n, now| {
-        asks(&peer.handle(Input::Seek { action: action(n).id() }, Time(now))).unwrap().0
+        asks(&peer.handle(Input::Seek { sought: Sought::Action(action(n).id()) }, Time(now))).unwrap().0
     };
     assert_eq!(ask(&mut peer, 1, 1), node(2));
     let (next, question) = asks(&peer.handle(Input::Tick, Time(PATIENCE + 1))).unwrap();
@@ -197,22 +203,27 @@ fn the_silent_are_asked_last() {
 fn too_much_is_not_looked_for() {
     let mut peer = connected(&[2]);
     let seek = |peer: &mut Peer, n: usize| {
-        peer.handle(Input::Seek { action: ActionId::from_bytes([n as u8; 32]) }, Time(1))
+        peer.handle(Input::Seek { sought: Sought::Action(ActionId::from_bytes([n as u8; 32])) }, Time(1))
     };
     for n in 0..SEEKS {
         assert!(asks(&seek(&mut peer, n)).is_some());
     }
     let action = ActionId::from_bytes([SEEKS as u8; 32]);
-    assert_eq!(seek(&mut peer, SEEKS), [Effect::Sought { action, found: None }]);
+    assert_eq!(seek(&mut peer, SEEKS), [Effect::Sought { sought: Sought::Action(action), found: None }]);
 }
 
 #[test]
 fn others_are_told_what_an_action_is() {
     let mut peer = connected(&[2]);
     let action = action(1).id();
-    let asked = Input::Asked { node: node(2), ticket: 4, request: Request::Action { action } };
-    let effects = peer.handle(asked, Time(1));
-    assert_eq!(effects, [Effect::Serve { ticket: 4, serve: Serve::Action { action } }]);
+    let sought = [
+        (Request::Action { action }, Sought::Action(action)),
+        (Request::Log { action }, Sought::Log(action)),
+    ];
+    for (request, sought) in sought {
+        let effects = peer.handle(Input::Asked { node: node(2), ticket: 4, request }, Time(1));
+        assert_eq!(effects, [Effect::Serve { ticket: 4, serve: Serve::Sought(sought) }]);
+    }
 }
 
 #[test]
@@ -224,4 +235,23 @@ fn wishes_cross_the_network() {
     for n in 1..=4 {
         assert_eq!(wished(&world.members[&n].peer, world.now), [1], "node {n}");
     }
+}
+
+/// What an action is and what it printed are two questions, and neither answers the other.
+#[test]
+fn a_log_is_looked_for_like_an_action() {
+    let mut peer = connected(&[2, 3, 4]);
+    let action = action(1).id();
+    let log = || Answer::Log { end: b"a".to_vec(), before: 0 };
+    let (_, about_log) = asks(&peer.handle(Input::Seek { sought: Sought::Log(action) }, Time(1))).unwrap();
+    let (_, about_action) =
+        asks(&peer.handle(Input::Seek { sought: Sought::Action(action) }, Time(1))).unwrap();
+    let (next, about_log) = asks(&answer(&mut peer, about_log, Some(Answer::Action(known(1))))).unwrap();
+    assert_eq!(next, node(3));
+    let (_, about_action) = asks(&answer(&mut peer, about_action, Some(log()))).unwrap();
+    let effects = answer(&mut peer, about_log, Some(log()));
+    assert_eq!(effects, [Effect::Sought { sought: Sought::Log(action), found: Some(log()) }]);
+    let effects = answer(&mut peer, about_action, Some(Answer::Action(known(1))));
+    let found = Some(Answer::Action(known(1)));
+    assert_eq!(effects, [Effect::Sought { sought: Sought::Action(action), found }]);
 }

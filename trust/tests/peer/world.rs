@@ -251,7 +251,7 @@ impl World {
                         let nars = nars.into_iter().filter(|nar| memory.nars.contains(nar)).collect();
                         return self.answer(n, ticket, Answer::Have(nars));
                     }
-                    Serve::Action { .. } => return self.answer(n, ticket, Answer::Absent),
+                    Serve::Sought(_) => return self.answer(n, ticket, Answer::Absent),
                     Serve::Statements { attester, from } => {
                         let feed = memory.feeds[&attester].iter().skip(from as usize).take(100);
                         feed.map(|signed| Evidence::Statement(signed.clone()).into()).collect()
