@@ -60,7 +60,7 @@ impl Here {
         }
     }
 
-    /// Asks the index. If it fails, that is noted, so that it is rebuilt at the next opening.
+    /// Asks the index. If it fails, it is rebuilt at the next opening.
     pub(crate) fn indexed<T>(
         &self,
         f: impl FnOnce(&Index) -> Result<T, IndexError>,
@@ -69,8 +69,7 @@ impl Here {
             self.index.read().unwrap_or_else(PoisonError::into_inner);
         let result = guard.as_ref().ok_or(IndexError::Absent).and_then(f);
         if result.is_err() {
-            // If even that fails, the index will be found damaged when it is opened, or fail again.
-            let _ = std::fs::write(self.home.stale(), b"");
+            self.home.condemn_index();
         }
         result
     }
@@ -86,12 +85,11 @@ impl Here {
         self.journal.append(entries, |placed| {
             applied = self.indexed(|index| index.apply(self.journal.id(), placed));
             if applied.is_err() {
-                // Nothing may be applied behind what is missing now: the index is closed as it is,
-                // and will be brought forward, or rebuilt, when the store is next opened.
+                // Nothing may be applied behind what is missing now: the index is closed as it is.
                 *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
             }
         })?;
-        Ok(applied?)
+        applied.map_err(RecordError::Unindexed)
     }
 
     /// Whether an action is recorded.

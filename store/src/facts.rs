@@ -37,10 +37,13 @@ pub enum RecordError {
     /// The journal was not written: the fact is not recorded.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// Whether the fact is known could not be asked: it is not recorded.
+    #[error("not recorded, because the index failed; open the store again")]
+    Index(#[from] IndexError),
     /// The fact is recorded, but will be found only after the store was opened again, or after
     /// [`Store::reindex`].
     #[error("recorded, but the index failed; open the store again")]
-    Index(#[from] IndexError),
+    Unindexed(#[source] IndexError),
     /// The process that has the store open did not record it, or did not say that it did.
     #[error(transparent)]
     Served(#[from] ServedError),

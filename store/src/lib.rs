@@ -124,9 +124,17 @@ impl Home {
         self.root.join("index.synced")
     }
 
-    /// Exists if the index failed in use and is to be rebuilt.
-    pub(crate) fn stale(&self) -> PathBuf {
-        self.root.join("index.stale")
+    /// Where an index lies that is not to be used any more.
+    pub(crate) fn discarded(&self) -> PathBuf {
+        self.root.join("index.discarded")
+    }
+
+    /// Sees to it that the index, which failed, is not believed when the store is next opened: sled
+    /// may have written the mark of a batch without the rest of it. By a rename, which also a full
+    /// disk allows; a process that has the index open does not notice.
+    pub(crate) fn condemn_index(&self) {
+        // If this fails too, the index is damaged when it is opened, or fails again.
+        let _ = std::fs::rename(&self.index, self.discarded());
     }
 
     /// Where the owner listens, if it serves.

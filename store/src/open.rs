@@ -14,7 +14,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -35,6 +35,10 @@ const REPLAY_RECORDS: usize = 8192;
 
 /// How often the lock and the socket are tried again while another process has the store open.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long an owner that is gone may still seem to hold the lock: a child that it started has all
+/// its files until it executes another program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long an owner may take to let us in before we say that we wait: it may be sweeping.
 const HELLO_PATIENCE: Duration = Duration::from_secs(1);
@@ -241,9 +245,9 @@ fn enter(home: &Home, mut waiting: impl FnMut(Option<u32>) -> bool) -> Result<En
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).open(&path);
     let file = file.doing("open", &path)?;
-    let mut asked = false;
+    let (mut asked, begun) = (false, Instant::now());
     let mut patient = || {
-        if !asked {
+        if !asked && begun.elapsed() >= LOCK_PATIENCE {
             let mut owner = [0; 16];
             let len = file.read_at(&mut owner, 0).unwrap_or(0);
             let pid = std::str::from_utf8(&owner[..len]).ok().and_then(|text| text.trim().parse().ok());
@@ -312,8 +316,7 @@ pub(crate) fn recover(
     rebuild: Option<Rebuilt>,
     notices: &mut Vec<Notice>,
 ) -> Result<(Journal, Index), OpenError> {
-    let stale = home.stale();
-    let rebuild = rebuild.or_else(|| stale.exists().then_some(Rebuilt::Failed));
+    let rebuild = rebuild.or_else(|| home.discarded().exists().then_some(Rebuilt::Failed));
     if rebuild.is_some() {
         discard_index(home)?;
     }
@@ -371,9 +374,6 @@ pub(crate) fn recover(
     {
         notices.push(Notice::IndexRebuilt { why, facts: survey.facts });
     }
-    if stale.exists() {
-        fs::remove_file(&stale).doing("remove", &stale)?;
-    }
     Ok((Journal::new(home.journal.clone(), id, tail), index))
 }
 
@@ -403,13 +403,15 @@ fn fresh_index(index: Index, home: &Home) -> Result<Index, OpenError> {
 
 /// Removes the index's files, which sled does not have open.
 pub(crate) fn discard_index(home: &Home) -> Result<(), DiskError> {
-    // Renamed first: an index of which only some files are left must not be opened.
-    let aside = tempfile::Builder::new().prefix("index-").tempdir_in(&home.tmp);
-    let aside = aside.doing("create a directory in", &home.tmp)?;
-    match fs::rename(&home.index, aside.path().join("index")) {
+    let discarded = home.discarded();
+    let there = |done: io::Result<()>| match done {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.doing("move aside", &home.index),
-    }
+        other => other,
+    };
+    there(fs::remove_dir_all(&discarded)).doing("remove", &discarded)?;
+    // Renamed first: an index of which only some files are left must not be opened.
+    there(fs::rename(&home.index, &discarded)).doing("move aside", &home.index)?;
+    there(fs::remove_dir_all(&discarded)).doing("remove", &discarded)
 }
 
 /// Copies damaged segments to the quarantine and writes them anew.
@@ -444,8 +446,10 @@ fn replay(
             pending.clear();
         }
     })?;
-    applied?;
-    index.apply(id, &pending)?;
+    if let Err(error) = applied.and_then(|()| index.apply(id, &pending)) {
+        home.condemn_index();
+        return Err(error.into());
+    }
     Ok(survey)
 }
 

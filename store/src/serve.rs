@@ -502,7 +502,7 @@ impl From<RecordError> for Failure {
                 Fault::Refused
             }
             RecordError::Append(AppendError::Disk(e) | AppendError::Refused(e)) => of_disk(e),
-            RecordError::Index(_) => Fault::Index,
+            RecordError::Index(_) | RecordError::Unindexed(_) => Fault::Index,
             RecordError::Served(_) => Fault::Refused,
         };
         Self::new(fault, &error)
