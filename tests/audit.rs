@@ -108,6 +108,11 @@ fn the_manual_is_what_happens() {
             copy(&right, &hers);
         }
         play(&machines[n], command, &action);
+        if command.line.contains("--record") {
+            // She sends it to Carol.
+            let trace = |machine: &Machine| machine.sandbox.project().join("mallory.trace");
+            fs::copy(trace(mallory), trace(carol)).expect("copied");
+        }
         if command.line == "assize audit diff double" {
             carol.sandbox.ok(["audit", "diff", "double", "--html", "diff.html"]);
             let html = fs::read_to_string(carol.sandbox.project().join("diff.html")).expect("the page");

@@ -22,7 +22,7 @@ use protocol::{
 use serde_json::{Value, json};
 use tests::{chain, vectors};
 use trust::{
-    ledger::{Execution, Record, Voters},
+    ledger::{Checked, Execution, Record, Said, Voters},
     policy::Policy,
     roster::Roster,
     standing::Standings,
@@ -132,12 +132,33 @@ fn evidence(case: &Value, statements: &[Signed]) -> Vec<Evidence> {
     evidence
 }
 
+/// Executions here of other actions, and what witnesses of these were found right or wrong.
+fn checked(case: &Value, voters: &Voters) -> Checked {
+    let mut checked = Checked::default();
+    let transcript = TranscriptHash::from_bytes([9; 32]);
+    for (n, one) in list(case, "checked").enumerate() {
+        let (action, attester) = (ActionId::from_bytes([n as u8; 32]), key(text(one, "by")).0);
+        let outputs = outputs(&one["built"]).unwrap();
+        let of = if one["right"] == true { attester } else { key(text(case, "self")).0 };
+        let witness = Some(transcript.witness(&of, &action));
+        let said = Said::Built { outputs: outputs.clone(), witness, platform: platform(&Value::Null) };
+        let own = Execution { outputs, platform: platform(&Value::Null), transcript: Some(transcript) };
+        let record = Record { action, attester, seq: one["seq"].as_u64().unwrap(), said };
+        checked.note(&voters.claims(&action, None, [&record], Some(&own)));
+    }
+    checked
+}
+
 fn verdict(case: &Value) -> String {
     let (roster, policy) = policy(case).unwrap();
     let statements: Vec<_> = list(case, "statements").map(signed).collect();
     let standings: Standings = evidence(case, &statements).iter().collect();
     let own = key(text(case, "self")).0;
-    let voters = Voters::new(&roster, Some(own), &standings, case["now"].as_u64().unwrap());
+    let mut voters = Voters::new(&roster, Some(own), &standings, case["now"].as_u64().unwrap());
+    if policy.wants_known() {
+        let known = checked(case, &voters);
+        voters = voters.knowing(known);
+    }
     let records: Vec<_> = statements.iter().filter_map(Record::of).collect();
     let own = outputs(&case["own"]).map(|outputs| {
         let transcript = case["transcript"].as_str().map(|hex| TranscriptHash::from_bytes(bytes(hex)));

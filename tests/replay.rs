@@ -104,6 +104,6 @@ macro_rules! replayed {
 }
 
 replayed! {
-    nar_read nar_lookup derivation action name glob sri location id fact statement evidence message range body wish ticket key roster policy
+    nar_read nar_lookup derivation action name glob sri location id fact statement evidence message range body wish trace ticket key roster policy
     journal bundle frames answer paths jsonnet index_page module
 }

@@ -15,6 +15,7 @@ use protocol::{
     nar::Index,
     statement::Unverified,
     ticket::Ticket,
+    trace::Trace,
     wish::UnverifiedWish,
 };
 use tests::{chain, vectors};
@@ -56,6 +57,7 @@ fn verdict(path: &Path) -> Option<String> {
             let read = UnverifiedWish::from_bytes(&bytes).map_err(|e| chain(&e));
             read.and_then(|w| w.verify().map_err(|e| chain(&e))).map(|w| assert_eq!(w.to_bytes(), bytes))
         }
+        "trace" => Trace::from_bytes(&bytes).map(|t| assert_eq!(t.to_bytes(), bytes)).map_err(|e| chain(&e)),
         "ticket" => {
             let text = String::from_utf8(bytes).unwrap();
             let read = text.parse::<Ticket>().map_err(|e| chain(&e));

@@ -19,13 +19,15 @@ mod limits;
 mod modules;
 #[doc(hidden)]
 pub mod probe;
+mod recorder;
 mod vfs;
 mod wasi;
 mod worker;
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::Arc,
@@ -37,6 +39,7 @@ use protocol::{
     id::ActionId,
     name::Name,
     output::Output,
+    trace::Trace,
     witness::TranscriptHash,
 };
 use store::Store;
@@ -51,10 +54,12 @@ pub use frames::FrameError;
 pub use job::{Failure, Usage};
 pub use limits::Limits;
 pub use modules::{ModuleError, Modules};
+pub use recorder::{Call, Region};
 pub use worker::{compile, main as worker_main};
 
 pub(crate) use aot::load as load_compiled;
 pub(crate) use errno::Errno;
+pub use wasi::name as function_name;
 pub(crate) use wasi::{MODULE, Mem};
 pub(crate) use worker::frames as frames_of;
 
@@ -63,7 +68,8 @@ pub(crate) const fn stack_bytes() -> usize {
     engine::THREAD_STACK_BYTES
 }
 
-use job::{Answer, Frame, Job};
+use job::{Answer, Done, Frame, Job};
+use recorder::Tracing;
 
 /// Lines of a failed build's log that its error carries.
 const TAIL_LINES: usize = 25;
@@ -227,6 +233,58 @@ impl Builder {
         progress: &(dyn Fn(Progress<'_>) + Send + Sync),
     ) -> Result<Built, BuildError> {
         let begun = Instant::now();
+        let (scratch, ended) = self.execute(build, options, None, progress).await?;
+        let done = ended?;
+        let outputs = self.admit(build, scratch.path()).await?;
+        let transcript = TranscriptHash::from_bytes(done.transcript);
+        Ok(Built { outputs, usage: done.usage, transcript, took: begun.elapsed() })
+    }
+
+    /// Executes an action for nothing but its trace, also if it fails; and, if that is asked for, for
+    /// the call at mark `call`. Its inputs must be in the store.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`], if it had to be broken off.
+    pub async fn trace(
+        &self,
+        build: &BuildAction,
+        limits: Limits,
+        call: Option<usize>,
+        progress: &(dyn Fn(Progress<'_>) + Send + Sync),
+    ) -> Result<(Trace, Option<Call>), BuildError> {
+        let options = Options { limits, keep_failed: None };
+        let (scratch, ended) = self.execute(build, &options, Some(Tracing { call }), progress).await?;
+        match ended {
+            Ok(_) => {}
+            Err(BuildError::Failed { failure, .. }) if failure.ending().is_some() => {}
+            Err(error) => return Err(error),
+        }
+        // The worker has run foreign code.
+        let read = |name: &str| -> io::Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            let file = fs::File::open(scratch.path().join(name))?;
+            file.take(Trace::MAX_BYTES + 1).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let trace = read("trace").and_then(|bytes| Trace::from_bytes(&bytes).map_err(invalid));
+        let trace = trace.map_err(io("read the trace"))?;
+        let call = match call {
+            Some(_) => read("call").ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+            None => None,
+        };
+        Ok((trace, call))
+    }
+
+    /// Executes an action: where its files are, and what its worker says.
+    async fn execute(
+        &self,
+        build: &BuildAction,
+        options: &Options,
+        tracing: Option<Tracing>,
+        progress: &(dyn Fn(Progress<'_>) + Send + Sync),
+    ) -> Result<(tempfile::TempDir, Result<Done, BuildError>), BuildError> {
         let action = Action::Build(build.clone());
         let id = action.id();
         let scratch = self.store.temp_dir().map_err(io("make a temporary directory"))?;
@@ -245,6 +303,7 @@ impl Builder {
             limits: options.limits,
             scratch: scratch.path().to_owned(),
             keep_failed: options.keep_failed.is_some(),
+            tracing,
         };
         let mut log = Log::new(&self.store, &id)?;
         let steps = build.recipe.steps.len();
@@ -252,23 +311,21 @@ impl Builder {
         let work = self.work(&job, steps, &mut log, progress);
         let answer = tokio::time::timeout(Duration::from_secs(seconds), work).await;
         let tail = log.tail();
-        let done = match answer {
-            Err(_) => return Err(BuildError::TimedOut { seconds, tail }),
-            Ok(Ok(Answer::Built(done))) => done,
+        let ended = match answer {
+            Err(_) => Err(BuildError::TimedOut { seconds, tail }),
+            Ok(Ok(Answer::Built(done))) => Ok(done),
             Ok(Ok(Answer::Failed(failure))) => {
                 let kept = match &options.keep_failed {
                     // The failure is what matters, even if its files cannot be kept.
                     Some(to) => keep(scratch.path(), &unused(to)).ok(),
                     None => None,
                 };
-                return Err(BuildError::Failed { failure, tail, kept });
+                Err(BuildError::Failed { failure, tail, kept })
             }
-            Ok(Err(Ended::Crashed(status))) => return Err(BuildError::Crashed { status, tail }),
-            Ok(Err(Ended::Error(error))) => return Err(error),
+            Ok(Err(Ended::Crashed(status))) => Err(BuildError::Crashed { status, tail }),
+            Ok(Err(Ended::Error(error))) => Err(error),
         };
-        let outputs = self.admit(build, scratch.path()).await?;
-        let transcript = TranscriptHash::from_bytes(done.transcript);
-        Ok(Built { outputs, usage: done.usage, transcript, took: begun.elapsed() })
+        Ok((scratch, ended))
     }
 
     /// Compiled code for every step whose module is in an input.

@@ -17,7 +17,7 @@ use protocol::{
 use store::{LookupError, Realisation, Store};
 use trust::{
     audit::{self, Dispute},
-    ledger::{Claims, Execution, Record, Voters},
+    ledger::{Checked, Claims, Execution, Record, Voters},
     policy::{Policy, PolicyError},
     resolve::{Known, Resolution, ResolveError, resolve},
     roster::{Roster, RosterError},
@@ -154,8 +154,12 @@ impl Judgement {
         for attester in store.attesters()? {
             store.bearing(&attester)?.iter().for_each(|evidence| standings.apply(evidence));
         }
-        let voters = Voters::new(&roster, own, &standings, now);
+        let mut voters = Voters::new(&roster, own, &standings, now);
         let withdrawn = Withdrawn::by(&store, own.as_ref())?;
+        if policy.wants_known() {
+            let checked = checked(&mut Knowledge(&store, &withdrawn), &voters)?;
+            voters = voters.knowing(checked);
+        }
         Ok(Self { store, roster, voters, standings, policy, own, withdrawn })
     }
 
@@ -240,6 +244,18 @@ impl Known for Knowledge<'_> {
     fn has(&mut self, nar: &NarHash) -> Result<bool, LookupError> {
         Ok(self.0.contains(nar))
     }
+}
+
+/// Whose witnesses can be checked by what was executed here: all of it is looked at.
+fn checked(knowledge: &mut Knowledge<'_>, voters: &Voters) -> Result<Checked, LookupError> {
+    let mut checked = Checked::default();
+    for built in knowledge.0.realisations()? {
+        let action = built?.action;
+        if let Some(own) = knowledge.execution(&action)?.filter(|own| own.transcript.is_some()) {
+            checked.note(&voters.claims(&action, None, &knowledge.records(&action)?, Some(&own)));
+        }
+    }
+    Ok(checked)
 }
 
 fn execution(built: &Realisation) -> Execution {

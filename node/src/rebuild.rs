@@ -23,6 +23,7 @@ use protocol::{
     name::Name,
     output::Outputs,
     statement::{self, Body, Ending, Signed},
+    trace::Trace,
 };
 use store::{LookupError, Realisation, SayError, Store};
 use trust::audit::Found;
@@ -95,6 +96,12 @@ pub enum RebuildError {
         /// The action.
         action: ActionId,
     },
+    /// It is a fetch, which executes nothing that could be traced.
+    #[error("{action} is a fetch, of which there is no trace")]
+    NoTrace {
+        /// The action.
+        action: ActionId,
+    },
     /// What it needs is not to be had.
     #[error(transparent)]
     Download(#[from] SubstituteError),
@@ -125,7 +132,7 @@ impl RebuildError {
     /// Whether it is of no use to try again on this machine, with these limits.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::TooLarge { .. } | Self::Unstable => true,
+            Self::TooLarge { .. } | Self::NoTrace { .. } | Self::Unstable => true,
             Self::Build(error) => match error {
                 BuildError::Failed { failure, .. } => !matches!(
                     failure,
@@ -167,7 +174,7 @@ enum Execution {
 }
 
 /// An action that is to be executed, before anything was spent on it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Subject {
     id: ActionId,
     known: KnownAction,
@@ -282,6 +289,25 @@ impl Rebuilder {
             self.say_failed(&id, 0, Ending::Unstable)?;
         }
         concluded
+    }
+
+    /// Executes an action once more, for nothing but its trace; and, if that is asked for, for the
+    /// call at mark `call`.
+    ///
+    /// # Errors
+    ///
+    /// [`RebuildError`]; [`RebuildError::NoTrace`] of a fetch.
+    pub async fn trace(
+        &self,
+        subject: &Subject,
+        call: Option<usize>,
+        progress: &(dyn Fn(build::Progress<'_>) + Send + Sync),
+    ) -> Result<(Trace, Option<build::Call>), RebuildError> {
+        let Action::Build(build) = &subject.known.action else {
+            return Err(RebuildError::NoTrace { action: subject.id });
+        };
+        self.download_inputs(&subject.known).await?;
+        Ok(self.builder.trace(build, self.limits, call, progress).await?)
     }
 
     /// Executes an action once.

@@ -53,5 +53,6 @@ pub mod plain;
 pub mod sri;
 pub mod statement;
 pub mod ticket;
+pub mod trace;
 pub mod wish;
 pub mod witness;

@@ -74,6 +74,9 @@ pub const ANSWER_BYTES: usize = 1 << 20;
 /// Longest end of a log that is answered with, in bytes: what failed stands there.
 pub const LOG_BYTES: usize = 64 << 10;
 
+/// Steps and calls in a trace, 8 bytes each: a compiler makes some ten thousand calls.
+pub const TRACE_MARKS: usize = 1 << 23;
+
 /// Longest gossip, in bytes: it is sent several times over, so larger things are left to be asked for.
 pub const GOSSIP_BYTES: usize = 32 << 10;
 

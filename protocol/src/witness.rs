@@ -22,7 +22,7 @@ const WITNESS: &str = "assize 2026-11 witness";
 const END: [u8; 8] = [0xff; 8];
 
 /// Marks that a step begins; no function has this number.
-const STEP: u8 = 0xff;
+pub(crate) const STEP: u8 = 0xff;
 
 /// The hash of what a guest did. A secret: who has it can vouch for an execution that was not his.
 #[derive(Clone, Copy, PartialEq, Eq)]

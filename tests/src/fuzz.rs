@@ -30,6 +30,7 @@ use protocol::{
     sri::Sri,
     statement::Unverified,
     ticket::Ticket,
+    trace::Trace,
     wish::UnverifiedWish,
 };
 use serde_json::Value;
@@ -79,6 +80,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "range", check: range, seeds: &["vectors/blob"], mutations: MANY },
     Target { name: "body", check: body, seeds: &["vectors/blob"], mutations: 2000 },
     Target { name: "wish", check: wish, seeds: &["vectors/wish"], mutations: MANY },
+    Target { name: "trace", check: trace, seeds: &["vectors/trace"], mutations: MANY },
     Target { name: "ticket", check: ticket, seeds: &["vectors/ticket"], mutations: MANY },
     Target { name: "key", check: key, seeds: &["fuzz/seeds/key"], mutations: MANY },
     Target { name: "roster", check: roster, seeds: &["vectors/roster"], mutations: MANY },
@@ -362,6 +364,15 @@ pub fn wish(data: &[u8]) -> bool {
     wish.is_ok_and(|wish| {
         assert_eq!(wish.to_bytes(), data);
         wish.verify().is_ok()
+    })
+}
+
+/// A trace has one form, and parts from no copy of itself.
+pub fn trace(data: &[u8]) -> bool {
+    let trace = Trace::from_bytes(data);
+    trace.is_ok_and(|trace| {
+        assert_eq!(trace.to_bytes(), data);
+        trace.first_difference(&trace).is_none()
     })
 }
 

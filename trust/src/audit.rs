@@ -155,7 +155,9 @@ impl Dispute {
                 (Some(found), _) if found != said => Support::Refuted,
                 (Some(_), WitnessState::Wrong) => Support::Copied,
                 (Some(_), WitnessState::Verified) => Support::Proven,
-                (Some(_), WitnessState::Absent | WitnessState::Unchecked) => Support::Supported,
+                (Some(_), WitnessState::Absent | WitnessState::Unchecked | WitnessState::Known) => {
+                    Support::Supported
+                }
             };
             let worst = settled.entry(who.clone()).or_insert(support);
             *worst = support.max(*worst);

@@ -103,6 +103,8 @@ pub enum WitnessState {
     Absent,
     /// There is one, and nothing here to check it by.
     Unchecked,
+    /// Likewise, but its voter is [known](Checked): others of its witnesses were checked here.
+    Known,
     /// It is what this machine's own execution says it must be.
     Verified,
     /// It is not, although the outputs are the same: they were copied.
@@ -110,7 +112,8 @@ pub enum WitnessState {
 }
 
 impl WitnessState {
-    /// Checks the witness of an attestation by an execution of the action on this machine.
+    /// Checks the witness of an attestation by an execution of the action on this machine. Of its
+    /// attester nothing is asked here, so the answer is never [`WitnessState::Known`].
     ///
     /// Only one with the same outputs can tell: another execution has another transcript.
     pub fn of(record: &Record, own: Option<&Execution>) -> Self {
@@ -228,12 +231,39 @@ pub(crate) struct Ballot {
     pub(crate) witness: WitnessState,
 }
 
+/// Whose witnesses this machine has checked, by what it executed itself (SPEC §15.2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Of whom at least one was right, or wrong.
+    right: BTreeSet<Name>,
+    wrong: BTreeSet<Name>,
+}
+
+impl Checked {
+    /// Takes note of what the claims about an action show.
+    pub fn note(&mut self, claims: &Claims) {
+        for (ballot, claim) in claims.ballots.iter().zip(&claims.votes) {
+            if claim.witness == WitnessState::Verified {
+                self.right.insert(claims.seats.name(ballot.seat).clone());
+            }
+        }
+        let wrong = claims.uncounted.iter().filter(|said| said.why == Why::WrongWitness);
+        self.wrong.extend(wrong.map(|said| said.voter.clone()));
+    }
+
+    /// Whether a voter is known to execute: a witness of it was right, and none that stands is wrong.
+    pub fn knows(&self, voter: &Name) -> bool {
+        self.right.contains(voter) && !self.wrong.contains(voter)
+    }
+}
+
 /// Whose votes are counted: the roster and `self`, with the keys that they speak by.
 #[derive(Debug, Clone)]
 pub struct Voters {
     seats: Seats,
     keys: BTreeMap<AttesterKey, Owner>,
     mute: BTreeMap<Name, Mute>,
+    checked: Checked,
 }
 
 /// Whose a key is.
@@ -307,7 +337,14 @@ impl Voters {
                 mute.insert(name.clone(), Mute::Expired { until });
             }
         }
-        Self { seats, keys, mute }
+        Self { seats, keys, mute, checked: Checked::default() }
+    }
+
+    /// The same, of whom witnesses were checked: an unchecked one of somebody who is known is
+    /// [`WitnessState::Known`] in claims from now on.
+    #[must_use]
+    pub fn knowing(self, checked: Checked) -> Self {
+        Self { checked, ..self }
     }
 
     /// Whose a key is; `None` if a stranger's.
@@ -391,7 +428,11 @@ impl Voters {
             }
             Said::Built { outputs, platform, .. } => {
                 let (key, seq) = (Some(record.attester), Some(record.seq));
-                Ok((outputs, Vote { witness: WitnessState::of(record, own), platform, key, seq }))
+                let witness = match WitnessState::of(record, own) {
+                    WitnessState::Unchecked if self.checked.knows(&owner.name) => WitnessState::Known,
+                    state => state,
+                };
+                Ok((outputs, Vote { witness, platform, key, seq }))
             }
         }
     }

@@ -114,7 +114,10 @@ pub enum WitnessRule {
     Any,
     /// There is one.
     Present,
-    /// It was checked, by an execution on this machine.
+    /// There is one, of somebody of whom another one was checked by an execution on this machine,
+    /// and none was wrong.
+    Known,
+    /// It was checked itself, by an execution on this machine.
     Verified,
 }
 
@@ -477,6 +480,11 @@ impl Policy {
         let exemption = self.exemptions.iter().position(|e| e.package.matches(package));
         let overriding = self.overrides.iter().position(|o| o.package.matches(package));
         View { policy: self, place: Place { overriding, exemption } }
+    }
+
+    /// Whether it depends on whose witnesses were checked before ([`crate::ledger::Checked`]).
+    pub fn wants_known(&self) -> bool {
+        self.views().any(|view| view.witness() == WitnessRule::Known)
     }
 
     /// What its owner should know.

@@ -241,11 +241,11 @@ impl<'a> Bench<'a> {
             let proven = match (view.witness(), ballot.witness) {
                 (_, WitnessState::Wrong) => false,
                 (WitnessRule::Any, _) | (_, WitnessState::Verified) => true,
-                (WitnessRule::Present, WitnessState::Unchecked) => true,
+                (WitnessRule::Present, WitnessState::Unchecked)
+                | (WitnessRule::Present | WitnessRule::Known, WitnessState::Known) => true,
                 (WitnessRule::Present, WitnessState::Absent)
-                | (WitnessRule::Verified, WitnessState::Absent | WitnessState::Unchecked) => {
-                    seat == members.own()
-                }
+                | (WitnessRule::Known, WitnessState::Absent | WitnessState::Unchecked)
+                | (WitnessRule::Verified, _) => seat == members.own(),
             };
             stands[seat] = Stand::For { side: ballot.side, ballot: n, proven };
         }

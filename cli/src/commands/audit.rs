@@ -81,6 +81,12 @@ pub(crate) enum AuditCommand {
         /// Write what everybody signed about it there, which others check with `assize attest verify`
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Write the trace of an execution here, for somebody who got something else
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
+        /// Say at which host call executions here part from the one of which that is the trace
+        #[arg(long, value_name = "FILE")]
+        trace: Vec<PathBuf>,
         #[command(flatten)]
         project: Project,
         /// Use no network
@@ -194,14 +200,15 @@ impl AuditCommand {
                 let action = target::find(context, &store, &project, &target)?.known()?;
                 return diff::run(context, &store, &action, &between, output, html, offline);
             }
-            Self::Settle { target, ask, times, output, project, offline } => {
+            Self::Settle { target, ask, times, output, record, trace, project, offline } => {
                 let action = target::find(context, &store, &project, &target)?.known()?;
                 let reach = if offline { Reach::Nobody } else { Reach::Anybody };
                 let (node, _local) = context.node(&store, reach)?;
                 if let (true, Some(node)) = (ask, &node) {
                     context.block_on(node.wish(network::wish(&context.key()?, [action])))??;
                 }
-                return settle::run(context, &store, &action, times, output, node);
+                let files = settle::Files { statements: output, record, traces: trace };
+                return settle::run(context, &store, &action, times, files, node);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -355,7 +362,7 @@ fn lines(found: &Found) -> Vec<String> {
 fn witness(state: WitnessState) -> &'static str {
     match state {
         WitnessState::Absent => "no witness",
-        WitnessState::Unchecked => "witness not checked here",
+        WitnessState::Unchecked | WitnessState::Known => "witness not checked here",
         WitnessState::Verified => "witness verified",
         WitnessState::Wrong => "WRONG witness: did not execute it",
     }

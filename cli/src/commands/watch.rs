@@ -193,6 +193,9 @@ pub(super) fn of_rebuild(action: &ActionId, error: &RebuildError) -> CliError {
             (Code::TimedOut, "raise `watch.limits.seconds` in the configuration, if that is wanted".into())
         }
         RebuildError::Build(_) => (Code::BuildFailed, format!("all of its log: `assize log {action}`")),
+        RebuildError::NoTrace { .. } => {
+            (Code::Usage, "leave `--record` and `--trace` out: two fetches cannot part".into())
+        }
         RebuildError::Realise(_) | RebuildError::Unstable => {
             (Code::NotDeterministic, format!("see what it does with `assize show {action}`"))
         }

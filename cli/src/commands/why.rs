@@ -234,6 +234,7 @@ fn vote(vote: &Vote) -> String {
     let witness = match vote.witness {
         WitnessState::Absent => "no witness",
         WitnessState::Unchecked => "witness not checked here",
+        WitnessState::Known => "witness not checked here, but others of its maker were",
         WitnessState::Verified => "witness verified",
         WitnessState::Wrong => "WRONG witness",
     };

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use protocol::statement::Ending;
 use serde::{Deserialize, Serialize};
 
-use super::{engine::Refused, errno::Abort, limits::Limits};
+use super::{engine::Refused, errno::Abort, limits::Limits, recorder::Tracing};
 
 /// A build for a worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub(crate) struct Job {
     pub(crate) scratch: PathBuf,
     /// Whether a failed build leaves `/build`, `/tmp` and its outputs behind.
     pub(crate) keep_failed: bool,
+    /// Whether a trace is left behind.
+    pub(crate) tracing: Option<Tracing>,
 }
 
 /// What a worker says at the end.

@@ -8,14 +8,15 @@
 #[allow(clippy::too_many_arguments, reason = "the signatures are the standard's")]
 mod calls;
 
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, iter, ops::Range};
 
-use protocol::{id::ActionId, witness::Transcript};
+use protocol::id::ActionId;
 use wasmtime::{Caller, Linker, Memory};
 
 use super::{
     errno::{Abort, Errno, Stop},
     limits::Limiter,
+    recorder::Recorder,
     vfs::{FileType, Id, ROOT, Stat, Vfs},
 };
 
@@ -100,17 +101,17 @@ impl Descriptor {
 pub(crate) struct World {
     pub(crate) vfs: Vfs,
     pub(crate) log: Box<dyn Log + Send>,
-    pub(crate) transcript: Transcript,
+    pub(crate) recorder: Recorder,
     elapsed: u64,
     random: blake3::OutputReader,
 }
 
 impl World {
     /// `action` is the input hash, from which all random numbers come.
-    pub(crate) fn new(vfs: Vfs, log: Box<dyn Log + Send>, action: &ActionId) -> Self {
+    pub(crate) fn new(vfs: Vfs, log: Box<dyn Log + Send>, action: &ActionId, recorder: Recorder) -> Self {
         let mut random = blake3::Hasher::new_derive_key("assize 2026-11 random");
         let random = random.update(action.as_bytes()).finalize_xof();
-        Self { vfs, log, transcript: Transcript::new(action), elapsed: 1_000_000_000, random }
+        Self { vfs, log, recorder, elapsed: 1_000_000_000, random }
     }
 
     /// The time, which no reading moved.
@@ -341,7 +342,14 @@ fn number(name: &str) -> u8 {
     FUNCTIONS.iter().filter(|other| **other < name).count() as u8
 }
 
-/// Makes a call, and writes it into the transcript.
+/// The function with that number in transcripts (SPEC §11.1).
+pub fn name(number: u8) -> Option<&'static str> {
+    let mut names = FUNCTIONS.to_vec();
+    names.sort_unstable();
+    names.get(usize::from(number)).copied()
+}
+
+/// Makes a call, and records it.
 fn called(
     caller: &mut Caller<'_, Guest>,
     number: u8,
@@ -353,7 +361,7 @@ fn called(
     let found = || caller.get_export("memory").and_then(wasmtime::Extern::into_memory);
     let Some(memory) = known.or_else(found) else {
         let errno = Errno::Fault as u16;
-        caller.data_mut().world.transcript.call(number, arguments, errno, []);
+        caller.data_mut().world.recorder.call(number, arguments, errno, iter::empty());
         return Ok(u32::from(errno));
     };
     let (bytes, guest) = memory.data_and_store_mut(caller);
@@ -369,7 +377,7 @@ fn called(
     };
     let regions = mem.regions.take();
     let regions = regions.into_iter().filter_map(|region| mem.bytes.get(region));
-    guest.world.transcript.call(number, arguments, errno, regions);
+    guest.world.recorder.call(number, arguments, errno, regions);
     Ok(u32::from(errno))
 }
 
@@ -386,7 +394,7 @@ macro_rules! define {
                 MODULE,
                 "proc_exit",
                 move |mut caller: Caller<'_, Guest>, code: u32| -> wasmtime::Result<()> {
-                    caller.data_mut().world.transcript.call(exit, &[u64::from(code)], 0, []);
+                    caller.data_mut().world.recorder.call(exit, &[u64::from(code)], 0, iter::empty());
                     Err(End::Exit(code).into())
                 },
             )?;
@@ -400,7 +408,7 @@ macro_rules! define {
                         1..=30 => return Err(End::Signal(signal as u8).into()),
                         _ => Errno::Inval as u16,
                     };
-                    caller.data_mut().world.transcript.call(raise, &[u64::from(signal)], errno, []);
+                    caller.data_mut().world.recorder.call(raise, &[u64::from(signal)], errno, iter::empty());
                     Ok(u32::from(errno))
                 },
             )?;

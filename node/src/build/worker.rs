@@ -29,6 +29,7 @@ use super::{
     errno::Abort,
     job::{Answer, Done, Failure, Frame, Job, Usage, send},
     limits::{Limiter, Limits},
+    recorder::Recorder,
     vfs::{Id, Quota, ROOT, Vfs},
     wasi::{self, EPOCH, End, Guest, Start, World, preopens},
 };
@@ -83,11 +84,11 @@ fn build(job: &Job) -> Result<Done> {
     let Action::Build(build) = &action else { return Err(setup("a fetch is not built")) };
     let (vfs, outputs) = mount(build, job)?;
     let log = Box::new(Pipe { left: job.limits.log, limit: job.limits.log });
-    let mut world = World::new(vfs, log, &id);
+    let mut world = World::new(vfs, log, &id, Recorder::new(&id, job.tracing));
     let mut usage = Usage::default();
     let mut loaded = BTreeMap::new();
     for (n, step) in build.recipe.steps.iter().enumerate() {
-        world.transcript.step(n as u32);
+        world.recorder.step(n as u32);
         let _ = send(&mut io::stdout(), Frame::Step, (n + 1).to_string().as_bytes());
         let run = Run { step, number: n + 1, build, job };
         let (after, result) = run.run(world, &mut loaded, &mut usage);
@@ -98,6 +99,7 @@ fn build(job: &Job) -> Result<Done> {
                 // What cannot be archived is not kept; the failure is what matters.
                 let _ = keep(&world.vfs, &job.scratch, &job.limits);
             }
+            world.recorder.leave(&job.scratch).map_err(setup)?;
             return Err(failure);
         }
     }
@@ -105,7 +107,8 @@ fn build(job: &Job) -> Result<Done> {
         archive(&world.vfs, *id, build, &job.limits, &job.scratch.join(format!("{name}.nar")))
             .map_err(|why| Failure::Output { output: name.clone(), why })?;
     }
-    Ok(Done { usage, transcript: *world.transcript.finish().as_bytes() })
+    world.recorder.leave(&job.scratch).map_err(setup)?;
+    Ok(Done { usage, transcript: *world.recorder.finish().as_bytes() })
 }
 
 /// Lays out the root: inputs, outputs, `/build`, `/tmp` (SPEC §7.2).

@@ -155,8 +155,9 @@ fn witness(object: &Object, at: &str, default: WitnessRule) -> Result<WitnessRul
         Some(value) => match value.as_str() {
             Some("any") => Ok(WitnessRule::Any),
             Some("present") => Ok(WitnessRule::Present),
+            Some("known") => Ok(WitnessRule::Known),
             Some("verified") => Ok(WitnessRule::Verified),
-            Some(_) | None => expected(&at, "`any`, `present` or `verified`", value),
+            Some(_) | None => expected(&at, "`any`, `present`, `known` or `verified`", value),
         },
     }
 }

@@ -106,7 +106,7 @@ fn what_cannot_be_reached_any_more_is_disputed() {
 #[test]
 fn witnesses() {
     use protocol::witness::{TranscriptHash, Witness};
-    use trust::ledger::{Execution, Said};
+    use trust::ledger::{Checked, Execution, Said};
 
     let with = |rule: &str| json!({ "rule": "alice", "witness": rule });
     for (rule, says, expected) in [
@@ -114,13 +114,15 @@ fn witnesses() {
         ("any", "alice:1+", "accepted 1"),
         ("present", "alice:1", "pending"),
         ("present", "alice:1+", "accepted 1"),
+        ("known", "alice:1", "pending"),
+        ("known", "alice:1+", "pending"),
         ("verified", "alice:1", "pending"),
         ("verified", "alice:1+", "pending"),
     ] {
         check("alice", with(rule), says, expected);
     }
     // This machine's own word needs no proof to itself.
-    for rule in ["any", "present", "verified"] {
+    for rule in ["any", "present", "known", "verified"] {
         check("alice", json!({ "rule": "self", "witness": rule }), "self:1", "accepted 1");
     }
     // Unproven or not, somebody of the roster got something else.
@@ -139,11 +141,30 @@ fn witnesses() {
     };
     let (right, wrong) = (Witness::from_bytes([1; 32]), Witness::from_bytes([2; 32]));
     assert_eq!(case('1', right, "verified").outcome(), "accepted 1");
-    for policy in ["any", "present", "verified"] {
+    for policy in ["any", "present", "known", "verified"] {
         let copied = case('1', wrong, policy);
         assert_eq!(copied.outcome(), "untrusted", "{policy}");
         assert!(copied.reasons()["alice"].contains(r#""wrongWitness""#));
     }
+    // Whoever was found to execute something else is known, until one of its witnesses is wrong.
+    let found = |witnesses: &[Witness]| {
+        let mut checked = Checked::default();
+        for witness in witnesses {
+            checked.note(&case('1', *witness, "any").claims());
+        }
+        let unchecked = Case::new("alice", with("known"), "alice:1+").knowing(checked);
+        (unchecked.outcome(), unchecked.votes())
+    };
+    let alone = "alice:1".to_owned();
+    assert_eq!(found(&[]), ("pending".into(), alone.clone()));
+    assert_eq!(found(&[right]), ("accepted 1".into(), alone.clone()));
+    assert_eq!(found(&[wrong]), ("pending".into(), alone.clone()));
+    assert_eq!(found(&[wrong, right]), ("pending".into(), alone));
+    // Who is known must give a witness all the same.
+    let mut silent = Checked::default();
+    silent.note(&case('1', right, "any").claims());
+    assert_eq!(Case::new("alice", with("known"), "alice:1").knowing(silent).outcome(), "pending");
+
     // Another execution has another transcript: nothing can be said of the witness.
     assert_eq!(case('2', wrong, "any").votes(), "alice:1 self:2");
     assert_eq!(case('2', wrong, "verified").outcome(), "disputed");
@@ -294,7 +315,7 @@ fn refusals() {
     );
     refused(
         json!({ "witness": [] }),
-        "policy.witness: expected `any`, `present` or `verified`, found a list",
+        "policy.witness: expected `any`, `present`, `known` or `verified`, found a list",
     );
     refused(rule(json!("bbo")), "policy.rule: `bbo` is no attester, group or rule");
     refused(

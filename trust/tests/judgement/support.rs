@@ -18,7 +18,7 @@ use protocol::{
 };
 use serde_json::Value;
 use trust::{
-    ledger::{Claims, Execution, Record, Voters},
+    ledger::{Checked, Claims, Execution, Record, Voters},
     policy::Policy,
     roster::{Attester, Roster},
     standing::Standings,
@@ -174,6 +174,7 @@ pub(crate) struct Case {
     pub(crate) records: Vec<Record>,
     pub(crate) evidence: Vec<Evidence>,
     pub(crate) own: Option<Execution>,
+    pub(crate) checked: Checked,
 }
 
 impl Case {
@@ -206,9 +207,15 @@ impl Case {
         self
     }
 
+    /// Witnesses were checked of other actions.
+    pub(crate) fn knowing(mut self, checked: Checked) -> Self {
+        self.checked = checked;
+        self
+    }
+
     pub(crate) fn voters(&self) -> Voters {
         let standings: Standings = self.evidence.iter().collect();
-        Voters::new(&self.roster, Some(key("self")), &standings, NOW)
+        Voters::new(&self.roster, Some(key("self")), &standings, NOW).knowing(self.checked.clone())
     }
 
     pub(crate) fn claims(&self) -> Claims {
