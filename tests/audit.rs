@@ -2,12 +2,19 @@
 
 use std::{
     fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use protocol::witness::Witness;
+use protocol::{
+    id::ActionId,
+    name::Name,
+    nar::dump_file,
+    output::{Output, Outputs},
+    witness::Witness,
+};
 use tests::{
     machine::{Machine, PATIENCE},
     manual::{Command, blocks, commands},
@@ -153,6 +160,13 @@ fn the_manual_is_what_happens() {
     assert!(!html.contains("<script") && !html.contains("http:") && !html.contains("https:"), "{html}");
 }
 
+/// The package's action, of which too few may have spoken.
+fn action(machine: &Machine) -> ActionId {
+    let shown = machine.sandbox.run(["why", "double", "--json"]).out;
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    shown["data"]["action"].as_str().and_then(|action| action.parse().ok()).expect("an action")
+}
+
 /// Each kind of disagreement is listed by its name, filtered, and reported.
 #[test]
 fn disagreements_are_listed() {
@@ -160,10 +174,7 @@ fn disagreements_are_listed() {
     let [alice, bob, mallory, carol] = &machines;
     alice.sandbox.ok(["build", "double"]);
     // Mallory signs the outputs of what she never executed.
-    // Too few have spoken.
-    let shown = alice.sandbox.run(["why", "double", "--json"]).out;
-    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
-    let id = shown["data"]["action"].as_str().and_then(|action| action.parse().ok()).expect("an action");
+    let id = action(alice);
     let copied = alice.store().realisation(&id).expect("known").expect("built").outputs;
     mallory.says(id, copied, Some(Witness::from_bytes([7; 32])));
     carol.sandbox.ok(["build", "double"]);
@@ -209,4 +220,27 @@ fn disagreements_are_listed() {
     let json = fs::read_to_string(carol.sandbox.project().join("report.json")).expect("the report");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["data"]["disputes"][0]["package"], "double");
+}
+
+/// Outputs of 48 MiB, or of as many as `AUDIT_MIB` says, that differ in their last byte: fetched and
+/// compared in pieces (docs/performance.md has what that takes of memory).
+#[test]
+fn large_outputs_are_compared() {
+    let mib = std::env::var("AUDIT_MIB").map_or(48, |mib| mib.parse().expect("a number"));
+    let machines = four();
+    let [alice, _, mallory, carol] = &machines;
+    carol.sandbox.ok(["build", "double"]);
+    let action = action(carol);
+    for (machine, last) in [(alice, [1]), (mallory, [2])] {
+        let len = mib << 20;
+        let content = io::repeat(0).take(len - 1).chain(&last[..]);
+        let mut file = tempfile::NamedTempFile::new_in(machine.sandbox.home()).expect("a file");
+        dump_file(io::BufWriter::new(&mut file), false, len, content).expect("an archive");
+        let admitted = machine.store().admit_file(file, None).expect("room for it");
+        let output = Output { nar: admitted.hash, size: admitted.size };
+        machine.says(action, Outputs::from([(Name::out(), output)]), None);
+    }
+    carol.finds("double", 11);
+    let found = carol.sandbox.ok(["audit", "diff", "double", "--between", "alice", "mallory"]);
+    assert!(found.contains(&format!("{:x}", (mib << 20) - 16)), "{found}");
 }

@@ -1,5 +1,7 @@
 //! What others built, fetched from them: real nodes on the loopback interface.
 
+use std::path::Path;
+
 use protocol::id::NarHash;
 use tests::machine::Machine;
 
@@ -54,6 +56,55 @@ fn two_of_three_are_enough() {
     let have = dave.sandbox.json(&["store", "df"]);
     assert_eq!(have["archives"]["files"], 2, "{have}");
     dave.sandbox.ok(["store", "verify"]);
+}
+
+/// Clocks that are a day off on whole machines, ahead and behind, are nobody's business: places
+/// order a feed, and how long to wait is measured.
+#[test]
+fn clocks_a_day_off() {
+    let Some(library) = libfaketime() else {
+        return println!("not tested: `libfaketime` is not installed (Debian: faketime)");
+    };
+    let [alice, bob, dave] = ["-1d", "+1d", "+0"].map(|offset| {
+        let mut machine = Machine::new(ASSIZE);
+        for (name, value) in [("LD_PRELOAD", library), ("FAKETIME", offset), ("DONT_FAKE_MONOTONIC", "1")] {
+            machine.sandbox.set(name, value);
+        }
+        machine.sandbox.ok(["key", "show"]);
+        machine.start()
+    });
+    for (name, builder) in [("alice", &alice), ("bob", &bob)] {
+        dave.trusts(name, builder);
+        dave.sandbox.ok(["peer", "add", &builder.address]);
+    }
+    dave.sandbox.configure("{ policy: { rule: { atLeast: 'all', of: ['alice', 'bob'] } } }");
+    for attribute in ["small", "large"] {
+        let nar = alice.sandbox.build(attribute);
+        assert_eq!(bob.sandbox.build(attribute), nar);
+        let said = dave.sandbox.run(["fetch", attribute, "--wait", "60"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        assert!(said.out.starts_with(&nar), "{}", said.out);
+    }
+    // They do tell different times.
+    let days: Vec<_> = [&alice, &bob].map(said_at).into();
+    assert!(days[0] + 40 * 3600 < days[1], "{days:?}");
+}
+
+/// The second at which a machine says it made its first statement.
+fn said_at(machine: &Machine) -> u64 {
+    let key = machine.key().parse().expect("a key");
+    let first = machine.store().statements(&key, 0).next().expect("a statement").expect("a store");
+    first.statement().time
+}
+
+/// What makes programs believe in another time, where Debian puts it.
+fn libfaketime() -> Option<&'static str> {
+    [
+        "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+        "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+    ]
+    .into_iter()
+    .find(|path| Path::new(path).exists())
 }
 
 /// Building takes what others agree on, and builds the rest; unless that is not wanted.

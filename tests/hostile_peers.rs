@@ -1,5 +1,5 @@
 //! Honest nodes among hostile ones, which spam, lie about heads and archives, send garbage and other
-//! bytes, and flood with streams: what is true reaches everybody, what is false nobody, and it costs
+//! bytes, and flood with streams of our protocols and of libp2p's: what is true reaches everybody, what is false nobody, and it costs
 //! no more memory than is said.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -42,6 +42,12 @@ struct Evil {
     gossip: gossipsub::Behaviour,
     stream: libp2p_stream::Behaviour,
 }
+
+/// Protocols of libp2p that a node speaks, too.
+const PING: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
+const IDENTIFY: StreamProtocol = StreamProtocol::new("/ipfs/id/1.0.0");
+const IDENTIFY_PUSH: StreamProtocol = StreamProtocol::new("/ipfs/id/push/1.0.0");
+const KADEMLIA: StreamProtocol = StreamProtocol::new("/assize/kad/1");
 
 const QUERY: StreamProtocol = StreamProtocol::new(message::QUERY);
 const BLOB: StreamProtocol = StreamProtocol::new(message::BLOB);
@@ -136,6 +142,83 @@ async fn flood(mut streams: libp2p_stream::Control, to: PeerId, nar: NarHash, si
     }
 }
 
+/// A field of a protocol buffer that has bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&varint(u64::from(number) << 3 | 2), &varint(bytes.len() as u64), bytes].concat()
+}
+
+fn varint(mut n: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while n >= 0x80 {
+        bytes.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    bytes.push(n as u8);
+    bytes
+}
+
+/// With its length before it.
+fn delimited(message: &[u8]) -> Vec<u8> {
+    [&varint(message.len() as u64), message].concat()
+}
+
+/// What a hash table is told, well-formed: that we have an archive nobody knows of; a value, which
+/// nobody is to keep; a search whose answer is not read; and all of it over and over.
+fn told_to_the_table(n: u64, ours: PeerId) -> Vec<u8> {
+    let key = field(2, &[&n.to_le_bytes()[..], &[0; 24]].concat());
+    let of_type = |kind: u8| vec![1 << 3, kind];
+    let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", 1 + n % 60_000).parse().unwrap();
+    let us = [field(1, &ours.to_bytes()), field(2, &address.to_vec())].concat();
+    let message = match n % 3 {
+        0 => [of_type(2), key, field(9, &us)].concat(),
+        1 => {
+            let record = [field(1, &n.to_le_bytes()), field(2, &[0x77; 8000])].concat();
+            [of_type(0), key, field(3, &record)].concat()
+        }
+        _ => [of_type(4), key].concat(),
+    };
+    delimited(&message)
+}
+
+/// Floods with what libp2p itself speaks: pings without a pause, addresses over and over, more
+/// questions than are answered.
+async fn babble(mut streams: libp2p_stream::Control, to: PeerId, ours: PeerId) {
+    let mut held = Vec::new();
+    for n in 0_u64.. {
+        let protocol = [PING, IDENTIFY, IDENTIFY_PUSH, KADEMLIA][(n % 4) as usize].clone();
+        let Ok(Ok(mut stream)) =
+            timeout(Duration::from_secs(5), streams.open_stream(to, protocol.clone())).await
+        else {
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let talk = async {
+            for m in 0..50 {
+                let said = match () {
+                    () if protocol == PING => vec![m; 32],
+                    () if protocol == IDENTIFY => return Ok(()),
+                    () if protocol == IDENTIFY_PUSH => {
+                        let address = |k: u64| {
+                            let address = format!("/ip4/10.0.{}.{}/tcp/1", n % 250, k % 250);
+                            field(2, &address.parse::<Multiaddr>().unwrap().to_vec())
+                        };
+                        delimited(&(0..200).flat_map(address).collect::<Vec<_>>())
+                    }
+                    () => told_to_the_table(n * 50 + u64::from(m), ours),
+                };
+                stream.write_all(&said).await?;
+                stream.flush().await?;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        let said = timeout(Duration::from_secs(2), talk).await;
+        if !matches!(said, Ok(Err(_))) && held.len() < 500 {
+            held.push(stream);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn evil(honest: Vec<Multiaddr>, about: AttesterKey, nar: NarHash, size: u64) {
     let mut swarm = evil_swarm();
     let mut control = swarm.behaviour().stream.new_control();
@@ -144,6 +227,7 @@ async fn evil(honest: Vec<Multiaddr>, about: AttesterKey, nar: NarHash, size: u6
         let peer = address.iter().last();
         if let Some(libp2p::multiaddr::Protocol::P2p(peer)) = peer {
             tokio::spawn(flood(control.clone(), peer, nar, size));
+            tokio::spawn(babble(control.clone(), peer, *swarm.local_peer_id()));
         }
         swarm.dial(address).unwrap();
     }

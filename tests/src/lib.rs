@@ -17,6 +17,7 @@ pub mod mutation;
 pub mod npm;
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     ffi::OsStr,
     fs,
@@ -32,6 +33,7 @@ pub struct Sandbox {
     executable: PathBuf,
     directory: tempfile::TempDir,
     home: PathBuf,
+    variables: BTreeMap<String, String>,
 }
 
 /// What a command said.
@@ -55,7 +57,7 @@ impl Sandbox {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let home = directory.path().join("home");
         fs::create_dir(directory.path().join("project")).expect("a directory for the project");
-        Self { executable: executable.into(), directory, home }
+        Self { executable: executable.into(), directory, home, variables: BTreeMap::new() }
     }
 
     /// The same with a store elsewhere.
@@ -131,10 +133,16 @@ impl Sandbox {
             .env("ASSIZE_HOME", &self.home)
             .env("XDG_CONFIG_HOME", self.directory.path().join("config"))
             .env("NO_COLOR", "1")
+            .envs(&self.variables)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// All its commands have this in their environment from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.into(), value.into());
     }
 
     /// Runs a command.
