@@ -113,6 +113,45 @@ impl Hosts {
     }
 }
 
+/// A host in a network of its own, gone with this.
+struct Home(String);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = ip(&["netns", "delete", &self.0]);
+    }
+}
+
+impl Hosts {
+    /// A host behind host `n`, which becomes its router: what it sends comes from the router's address, and
+    /// only answers come in. `None` if the kernel, or the machine, has nothing to translate addresses.
+    fn behind(&self, n: usize) -> Option<Home> {
+        let router = &self.names[n - 1];
+        let home = Home(format!("{router}h"));
+        ip(&["netns", "add", &home.0])?;
+        ip(&["-n", router, "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", &home.0])?;
+        ip(&["-n", router, "address", "add", "192.168.7.1/24", "dev", "eth1"])?;
+        ip(&["-n", router, "link", "set", "eth1", "up"])?;
+        ip(&["-n", &home.0, "address", "add", "192.168.7.2/24", "dev", "eth0"])?;
+        ip(&["-n", &home.0, "link", "set", "eth0", "up"])?;
+        ip(&["-n", &home.0, "link", "set", "lo", "up"])?;
+        ip(&["-n", &home.0, "route", "add", "default", "via", "192.168.7.1"])?;
+        let inside = |command: &[&str]| ip(&[&["netns", "exec", router][..], command].concat());
+        inside(&["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])?;
+        inside(&["nft", "add table ip router"])?;
+        inside(&["nft", "add chain ip router out { type nat hook postrouting priority 100 ; }"])?;
+        inside(&["nft", "add rule ip router out oifname eth0 masquerade"])?;
+        // A stranger's packet is dropped, not refused: a refusal would end what is being tried.
+        for hook in ["input", "forward"] {
+            let chain = format!("add chain ip router {hook} {{ type filter hook {hook} priority 0 ; }}");
+            inside(&["nft", &chain])?;
+            let rule = format!("add rule ip router {hook} iifname eth0 ct state new drop");
+            inside(&["nft", &rule])?;
+        }
+        Some(home)
+    }
+}
+
 impl Drop for Hosts {
     fn drop(&mut self) {
         self.names.iter().chain([&self.switch]).for_each(|name| _ = ip(&["netns", "delete", name]));
@@ -217,4 +256,43 @@ fn who_cannot_be_reached_is_reached_by_way_of_another() {
     let peers = dave.sandbox.json(&["node", "status"])["peers"].clone();
     let by_way = peers.as_object().expect("peers").values().filter_map(serde_json::Value::as_str);
     assert!(by_way.into_iter().any(|address| address.contains("p2p-circuit")), "{peers}");
+}
+
+/// Two that are each behind a router which lets nothing in find a way through both, with the help of
+/// one that both reach; and have of each other what no circuit carries. Needs network namespaces, and
+/// a kernel that translates addresses.
+#[test]
+fn who_is_behind_a_router_is_reached_directly() {
+    let Some(hosts) = Hosts::new(3) else {
+        eprintln!("this machine gives no network namespaces: nothing was tested");
+        return;
+    };
+    let homes = [2, 3].map(|n| hosts.behind(n));
+    let [Some(one), Some(two)] = &homes else {
+        eprintln!("no address translation here (`nft`, package nftables): nothing was tested");
+        return;
+    };
+    let listen = "/ip4/10.77.0.1/tcp/4720";
+    let hub = Machine::new(ASSIZE).inside(&hosts.names[0], listen);
+    hub.sandbox.configure(&format!("{{ network: {{ external: ['{listen}'] }} }}"));
+    let hub = hub.start();
+    let [alice, dave] = [one, two].map(|home| {
+        let machine = Machine::new(ASSIZE).inside(&home.0, "/ip4/192.168.7.2/tcp/4720");
+        machine.sandbox.ok(["key", "show"]);
+        machine.sandbox.ok(["peer", "add", &hub.address]);
+        machine
+    });
+    let alice = alice.start();
+    while alice.hears("reachable")["reachable"]["is"] != "relayed" {}
+    dave.trusts("alice", &alice);
+    dave.sandbox.configure("{ policy: 'one' }");
+    let dave = dave.start();
+    let nar = alice.sandbox.build("large");
+    dave.finds("large", 0);
+    dave.finds_a_way_to("large", &nar);
+    assert_eq!(hub.sandbox.json(&["store", "df"])["archives"]["files"], 0);
+    let peers = dave.sandbox.json(&["node", "status"])["peers"].clone();
+    let id = alice.address.rsplit('/').next().expect("an id");
+    let address = peers[id].as_str().unwrap_or_default();
+    assert!(address.starts_with("/ip4/10.77.0.2/") && !address.contains("p2p-circuit"), "{peers}");
 }

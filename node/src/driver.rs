@@ -508,11 +508,16 @@ impl Driver {
             SwarmEvent::ListenerError { error, .. } => self.trouble(&error),
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
                 self.dials.ended(&peer_id, true);
-                if num_established.get() > 1 {
-                    return;
-                }
+                let direct = !endpoint.is_relayed();
                 let (ConnectedPoint::Dialer { address, .. }
                 | ConnectedPoint::Listener { send_back_addr: address, .. }) = endpoint;
+                if num_established.get() > 1 {
+                    // The two have made a hole, and from now on need nobody between them.
+                    if direct && let Some(link) = self.connected.get_mut(&peer_id) {
+                        link.address = address;
+                    }
+                    return;
+                }
                 let link = Link {
                     address: address.clone(),
                     serving: Arc::new(Semaphore::new(SERVING_ONE)),

@@ -51,6 +51,11 @@ pub(crate) const BLOB: StreamProtocol = StreamProtocol::new(message::BLOB);
 /// Streams on one connection that are not yet negotiated.
 const NEGOTIATING: usize = 16;
 
+/// A dial that has come to nothing by then has failed. Less than the 10 s that autonat's clients wait
+/// for whoever dials back: behind a router that drops what strangers send, a node would never hear
+/// that it cannot be reached.
+const CONNECTING: Duration = Duration::from_secs(6);
+
 /// A connection with no stream on it is kept for this long: feeds are asked for every minute.
 const IDLE: Duration = Duration::from_secs(180);
 
@@ -122,6 +127,7 @@ pub(crate) fn swarm(key: &SigningKey, config: &Config) -> Result<Swarm<Behaviour
         .with_swarm_config(|config| {
             config.with_idle_connection_timeout(IDLE).with_max_negotiating_inbound_streams(NEGOTIATING)
         })
+        .with_connection_timeout(CONNECTING)
         .build();
     for topic in [feeds(), wishes()] {
         swarm.behaviour_mut().gossip.subscribe(&topic).map_err(|e| failed(&e))?;

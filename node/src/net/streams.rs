@@ -5,7 +5,7 @@
 //! that many pieces of an archive do not wait for each other's round trip.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     convert::Infallible,
     future::{Ready, ready},
     task::{Context, Poll},
@@ -15,9 +15,10 @@ use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol,
     core::{Endpoint, InboundUpgrade, OutboundUpgrade, UpgradeInfo, transport::PortUse},
     swarm::{
-        ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-        NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
-        ToSwarm,
+        ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
+        FromSwarm, NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
+        behaviour::ConnectionEstablished,
         handler::{ConnectionEvent, FullyNegotiatedInbound, FullyNegotiatedOutbound},
     },
 };
@@ -47,18 +48,22 @@ pub(crate) struct Open {
 pub(crate) struct Behaviour {
     protocols: Vec<StreamProtocol>,
     events: VecDeque<ToSwarm<Incoming, Open>>,
+    /// Connections that go by way of nobody. Once there is one, it is used: a circuit carries little.
+    direct: BTreeMap<PeerId, Vec<ConnectionId>>,
 }
 
 impl Behaviour {
     /// Streams of these are taken.
     pub(crate) fn new(protocols: Vec<StreamProtocol>) -> Self {
-        Self { protocols, events: VecDeque::new() }
+        Self { protocols, events: VecDeque::new(), direct: BTreeMap::new() }
     }
 
     /// Opens a stream. Nothing comes if the node is not connected, or does not speak the protocol.
     pub(crate) fn open(&mut self, peer_id: PeerId, protocol: StreamProtocol) -> oneshot::Receiver<Stream> {
         let (reply, stream) = oneshot::channel();
-        let (handler, event) = (NotifyHandler::Any, Open { protocol, reply });
+        let direct = self.direct.get(&peer_id).and_then(|connections| connections.last());
+        let handler = direct.map_or(NotifyHandler::Any, |connection| NotifyHandler::One(*connection));
+        let event = Open { protocol, reply };
         // As many as there are questions and pieces that the peer has open.
         self.events.push_back(ToSwarm::NotifyHandler { peer_id, handler, event });
         stream
@@ -94,7 +99,27 @@ impl NetworkBehaviour for Behaviour {
         Ok(self.handler())
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) if !endpoint.is_relayed() => {
+                self.direct.entry(peer_id).or_default().push(connection_id);
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
+                if let Some(connections) = self.direct.get_mut(&peer_id) {
+                    connections.retain(|known| *known != connection_id);
+                    if connections.is_empty() {
+                        self.direct.remove(&peer_id);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
 
     fn on_connection_handler_event(
         &mut self,
