@@ -539,7 +539,7 @@ impl Peer {
         let UnverifiedEvidence::Statement(item) = item else { return false };
         let statement = item.statement();
         let head = self.feeds.get(&statement.attester);
-        head.is_some_and(|head| statement.seq + 1 == head.len && item.id() == head.last)
+        head.is_some_and(|head| statement.seq.checked_add(1) == Some(head.len) && item.id() == head.last)
     }
 
     fn keep(&mut self, from: NodeId, items: Vec<UnverifiedEvidence>, came: Came, effects: &mut Vec<Effect>) {

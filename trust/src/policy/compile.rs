@@ -272,9 +272,14 @@ impl<'a> Compiler<'a> {
         let package = package(object, at)?;
         let rule_at = format!("{at}.rule");
         let rule = required(object, at, "rule")?;
+        let notes = self.notes.len();
         let rule = match rule.as_str().and_then(Preset::named) {
             Some(preset) => self.preset(preset, &rule_at)?.rule,
-            None => self.rule(rule, &rule_at, 0)?,
+            None => {
+                let rule = self.rule(rule, &rule_at, 0)?;
+                self.note(&rule, &rule_at);
+                rule
+            }
         };
         let until_at = format!("{at}.until");
         let until = text(required(object, at, "until")?, &until_at, "a day")?;
@@ -288,11 +293,12 @@ impl<'a> Compiler<'a> {
         }
         let until = until.to_owned();
         if last_day.is_over(self.now) {
+            // What else there is to know of its rule is of no use any more.
+            self.notes.truncate(notes);
             let package = package.as_str().to_owned();
             self.notes.push(Note::ExemptionOver { at: at.to_owned(), package, until });
             return Ok(None);
         }
-        self.note(&rule, &rule_at);
         Ok(Some(Exemption { package, rule, until, last_day, why: why.to_owned() }))
     }
 

@@ -1,9 +1,9 @@
 //! Keys that succeed each other, and names that share them.
 
 use serde_json::json;
-use trust::{ledger::Mute, limits};
+use trust::{ledger::Mute, limits, standing::Standings};
 
-use crate::support::{Case, Feed, equivocation, key, name, signing_key};
+use crate::support::{Case, Feed, equivocation, key, name, signing_key, statement};
 
 const ONE: &str = "one";
 
@@ -143,8 +143,7 @@ fn the_order_of_evidence_does_not_matter() {
     let mut a = Feed::of("a");
     let said = [a.built(1, '1'), a.retract(0, 0), a.built(1, '2'), a.succeed("a2")];
     let case = Case::signed("a", json!(ONE), &said).with(a.revoke(4)).with(a.revoke(9));
-    let standings =
-        |evidence: &[protocol::evidence::Evidence]| evidence.iter().collect::<trust::standing::Standings>();
+    let standings = |evidence: &[protocol::evidence::Evidence]| evidence.iter().collect::<Standings>();
     let expected = standings(&case.evidence);
     let mut evidence = case.evidence.clone();
     for n in 0..evidence.len() {
@@ -155,6 +154,19 @@ fn the_order_of_evidence_does_not_matter() {
     }
     assert_eq!(case.votes(), "a:2");
     assert_eq!(expected.iter().count(), 1);
+}
+
+/// Whether a key withdrew anything is told apart from what else is known of it.
+#[test]
+fn who_has_withdrawn() {
+    let mut a = Feed::of("a");
+    let _ = a.built(1, '1');
+    let said = [statement(&a.retract(0, 0)), statement(&a.succeed("a2")), a.revoke(9)];
+    let withdrew = |evidence| {
+        let standings: Standings = [evidence].into_iter().collect();
+        standings.of(&key("a")).unwrap().has_retracted()
+    };
+    assert_eq!(said.each_ref().map(withdrew), [true, false, false]);
 }
 
 #[test]

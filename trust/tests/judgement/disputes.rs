@@ -171,6 +171,9 @@ fn whom_an_execution_supports() {
     assert_eq!(settled("self:1 alice:1- alice:2", Some('1')), said(&[("alice", Refuted)]));
     assert_eq!(settled("self:1 alice:!", Some('1')), said(&[("alice", Refuted)]));
     assert_eq!(settled("alice:1", Some('1')), said(&[("alice", Supported)]));
+    // Nobody is wrong where each execution comes to something else.
+    let against = [Proven, Supported, Copied, Refuted, Undecided].map(Support::is_against);
+    assert_eq!(against, [false, false, true, true, false]);
 }
 
 #[test]

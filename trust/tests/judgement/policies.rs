@@ -261,6 +261,30 @@ fn an_exemption_lasts_through_its_last_day() {
     }
 }
 
+/// What its owner should know is said once, whether the rule is a preset's or not; of an exemption that
+/// is over, only that.
+#[test]
+fn exemptions_are_noted_once() {
+    let noted = |people: &str, rule: &str, until: &str| {
+        let exemption = json!({ "package": "x", "rule": rule, "until": until, "why": "a test" });
+        notes(people, json!({ "preset": "local-only", "exemptions": [exemption] }))
+    };
+    let nobody = "`one` takes nothing from others, because nobody is trusted yet";
+    let expired = "cannot be met while these do not vote any more: a, b, c";
+    let alone = "nothing is accepted that this machine has not built itself";
+    let three = "a until=1, b until=1, c until=1";
+    for (people, rule, note) in [
+        ("", "one", format!("policy.exemptions[0].rule: {nobody}")),
+        (three, "strict", format!("policy.exemptions[0].rule: {expired}")),
+        ("", "self", format!("policy.exemptions[0].rule: {alone}")),
+        ("", "local-only", String::new()),
+    ] {
+        assert_eq!(noted(people, rule, "2999-12-31"), note, "{rule}");
+        let over = "policy.exemptions[0]: the exemption of `x` ended with 2020-01-01";
+        assert_eq!(noted(people, rule, "2020-01-01"), over, "{rule}");
+    }
+}
+
 #[test]
 fn what_owners_should_know() {
     assert_eq!(

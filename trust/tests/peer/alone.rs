@@ -8,7 +8,7 @@ use protocol::{
     id::{ActionId, StatementId},
     key::AttesterKey,
     message::{Answer, FeedHead, Gossip, ProofsDigest, Request},
-    statement::Unverified,
+    statement::{Statement, Unverified},
 };
 use trust::{
     limits,
@@ -379,6 +379,17 @@ fn known_gossip_is_ignored() {
     let proof = Evidence::Equivocation(Equivocation::new(known[0].clone(), fork[0].clone()).unwrap());
     peer.handle(Input::Made { items: vec![proof.into()], heads: vec![] }, Time(0));
     assert_eq!(heard(&mut peer, vec![statement(&known[1])]), Some(Relay::Ignore));
+}
+
+/// The last place that a statement may say to have is followed by none.
+#[test]
+fn gossip_from_the_end_of_counting() {
+    let (mut peer, _) = alone();
+    let known = feed(7, 1, None);
+    peer.handle(made(vec![head(7, 1)]), Time(0));
+    let statement = Statement { seq: u64::MAX, prev: known[0].id(), ..known[0].statement().clone() };
+    let last = Evidence::Statement(statement.sign(&signing_key(7)).unwrap());
+    assert_eq!(heard(&mut peer, vec![last.into()]), None);
 }
 
 /// One node may gossip so much, however fast it is verified here.
