@@ -165,8 +165,8 @@ impl Trace {
         if same == self.marks.len() && same == other.marks.len() {
             return None;
         }
-        let event = |trace: &Self| trace.marks.get(same).map(|mark| event(mark));
-        let (here, there) = (event(self), event(other));
+        let at = |trace: &Self| trace.marks.get(same).map(event);
+        let (here, there) = (at(self), at(other));
         let begun = self.marks[..same].iter().rposition(|mark| mark[0] == STEP);
         let steps = self.marks[..same].iter().filter(|mark| mark[0] == STEP).count();
         let (step, call) = match begun {
