@@ -185,6 +185,20 @@ fn nobody_knows() {
     assert_eq!(effects, nobody, "an answer to something else");
 }
 
+/// Whoever knew the last one is behind all others the next time, so that each has its turn.
+#[test]
+fn who_knows_is_asked_in_turn() {
+    let mut peer = connected(&[2, 3, 4]);
+    let sought = Sought::Action(action(1).id());
+    for turn in [2, 3, 4, 2] {
+        let (asked, question) = asks(&peer.handle(Input::Seek { sought }, Time(1))).unwrap();
+        assert_eq!(asked, node(turn));
+        let found = Some(Answer::Action(known(1)));
+        let effects = answer(&mut peer, question, found.clone());
+        assert_eq!(effects, [Effect::Sought { sought, found }]);
+    }
+}
+
 /// A node that was silent once does not hold up whoever looks for something the next time.
 #[test]
 fn the_silent_are_asked_last() {
