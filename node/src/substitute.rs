@@ -168,6 +168,12 @@ impl Substitutes {
     }
 }
 
+/// So many bytes are to be had. The sizes are what somebody attests: together they may be more than
+/// can be counted.
+pub fn total(sizes: &BTreeMap<NarHash, u64>) -> u64 {
+    sizes.values().fold(0, |sum, size| sum.saturating_add(*size))
+}
+
 /// Has these archives, each with its bytes, by way of `node`. `progress` is told bytes that are here
 /// of those that were missing.
 ///
@@ -183,12 +189,12 @@ pub async fn download(
         return Ok(());
     }
     let node = node.ok_or(SubstituteError::NoNode)?;
-    let total = missing.values().fold(0, |sum: u64, size| sum.saturating_add(*size));
+    let all = total(missing);
     let here: Mutex<BTreeMap<NarHash, u64>> = Mutex::default();
     let came = |nar: NarHash, bytes: u64| {
         let mut here = here.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         here.insert(nar, bytes);
-        progress(here.values().sum(), total);
+        progress(total(&here), all);
     };
     let fetch = |(nar, size): (&NarHash, &u64)| {
         let (nar, size, came) = (*nar, *size, &came);
@@ -208,4 +214,17 @@ pub async fn download(
         }
     };
     stream::iter(missing).map(fetch).buffer_unordered(AT_ONCE).try_collect::<()>().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Anybody may attest an archive of any length.
+    #[test]
+    fn lengths_beyond_counting() {
+        let sizes =
+            [(1, u64::MAX), (2, u64::MAX), (3, 1)].map(|(n, size)| (NarHash::from_bytes([n; 32]), size));
+        assert_eq!(total(&sizes.into()), u64::MAX);
+    }
 }

@@ -187,7 +187,7 @@ impl Fetch {
         if !self.dry_run || !context.json {
             self.explain(context, &plan)?;
         }
-        let bytes = plan.download.values().sum();
+        let bytes = substitute::total(&plan.download);
         if self.dry_run && context.json {
             let lines: Vec<_> = plan
                 .lines

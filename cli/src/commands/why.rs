@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, process::ExitCode};
 
-use node::eval::Mode;
+use node::{eval::Mode, substitute};
 use protocol::{id::ActionId, name::Name, output::Output};
 use serde_json::json;
 use store::Store;
@@ -108,7 +108,7 @@ fn all(context: &Context, resolution: &Resolution) -> Result<ExitCode, CliError>
             output::say(&line)?;
         }
     }
-    let bytes: u64 = resolution.download.values().sum();
+    let bytes = substitute::total(&resolution.download);
     context.tell(&format!(
         "{execute} to execute now; {} archives, {}, would be downloaded",
         resolution.download.len(),

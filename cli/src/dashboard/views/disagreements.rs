@@ -1,6 +1,7 @@
 //! `/disagreements`: who disagrees about what, and where the outputs differ.
 
 use maud::{Markup, html};
+use node::substitute;
 use protocol::id::ActionId;
 use serde::Deserialize;
 use store::Store;
@@ -106,7 +107,7 @@ pub(in crate::dashboard) fn show(
             (Ok(pair), None) => {
                 p { "Not all of it is here. What is had to compare it is accepted by nobody for that." }
                 form method="post" action={ "/disagreements/" (action) "/download" } {
-                    button { "Download " (output::bytes(pair.missing(store).values().sum())) " to compare" }
+                    button { "Download " (output::bytes(substitute::total(&pair.missing(store)))) " to compare" }
                 }
             }
             (Ok(pair), Some(difference)) => {
