@@ -6,7 +6,7 @@
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::PathBuf,
 };
 
 use protocol::evidence;
@@ -14,10 +14,11 @@ use store::Fact;
 use tests::{
     fuzz::{TARGETS, Target},
     mutation::{Random, mutated},
+    repository,
 };
 
-fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+fn here() -> PathBuf {
+    repository().join("tests")
 }
 
 fn seeds(target: &Target) -> Vec<(String, Vec<u8>)> {

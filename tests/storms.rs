@@ -237,8 +237,10 @@ fn who_cannot_be_reached_is_reached_by_way_of_another() {
     let hub = Machine::new(ASSIZE).inside(&hosts.names[0], listen);
     hub.sandbox.configure(&format!("{{ network: {{ external: ['{listen}'] }} }}"));
     let hub = hub.start();
-    // Only this host knows the way to where she listens.
+    // Only this host knows the way to where she listens; nor can she call dave when they agree to
+    // try that.
     ip(&["-n", &hosts.names[1], "address", "add", "10.99.0.2/32", "dev", "lo"]).expect("an address");
+    ip(&["-n", &hosts.names[1], "route", "add", "blackhole", "10.77.0.3/32"]).expect("a route");
     let alice = Machine::new(ASSIZE).inside(&hosts.names[1], "/ip4/10.99.0.2/tcp/4720");
     alice.sandbox.ok(["key", "show"]);
     alice.sandbox.ok(["peer", "add", &hub.address]);

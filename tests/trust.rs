@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
 };
 
@@ -15,7 +15,10 @@ use protocol::{
     output::Output,
     statement::{Attestation, Body, Platform, Signed, Statement},
 };
-use tests::manual::{blocks, commands};
+use tests::{
+    manual::{blocks, commands},
+    repository,
+};
 
 /// A directory with the project, and one for each person in it.
 struct Place {
@@ -27,10 +30,6 @@ struct Done {
     code: i32,
     out: String,
     err: String,
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
 }
 
 impl Place {

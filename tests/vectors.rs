@@ -18,7 +18,7 @@ use protocol::{
     trace::Trace,
     wish::UnverifiedWish,
 };
-use tests::{chain, vectors};
+use tests::{chain, repository, vectors};
 
 fn verdict(path: &Path) -> Option<String> {
     let bytes = fs::read(path).unwrap();
@@ -82,7 +82,7 @@ fn evidence(bytes: &[u8]) -> Result<(), String> {
 #[test]
 fn proofs_have_their_digest() {
     let answer = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/message").join(name);
+        let path = repository().join("tests/vectors/message").join(name);
         Answer::from_bytes(&fs::read(path).unwrap()).unwrap()
     };
     let Answer::Items(items) = answer("ok_items.answer") else { panic!("items") };

@@ -20,8 +20,9 @@ use std::{
 
 use simulations::scenario::Scenario;
 
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+/// Asked at run time: whoever keeps what is compiled may have compiled it elsewhere.
+fn repository() -> PathBuf {
+    Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).parent().unwrap().to_owned()
 }
 
 /// All scenarios, by name, in order, but for those in `large/`, which take minutes.
