@@ -1,9 +1,12 @@
 //! The books: journal and index, which one process at a time has open, or the way to that process.
+//!
+//! Locks are taken in this order: the heads of feeds, the journal's tail, the index, what waits
+//! for it. Who has a later one waits for no earlier one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Mutex, PoisonError, RwLock},
 };
 
 use protocol::{evidence::Evidence, feed::Head, id::ActionId, key::AttesterKey, statement::Signed};
@@ -12,7 +15,7 @@ use crate::{
     Home, IndexError, LookupError, Realisation, RecordError, RecordReadError,
     client::Client,
     fact::{FACT_BYTES, Fact, check_pin},
-    index::{Gist, Index},
+    index::{Gist, Index, late::Late},
     journal::{Entry, Journal, Location},
     serve::Clients,
 };
@@ -32,7 +35,7 @@ pub(crate) enum Books {
 pub(crate) struct Here {
     pub(crate) home: Home,
     /// `None` only while it is replaced, or if that failed.
-    pub(crate) index: RwLock<Option<Index>>,
+    pub(crate) index: RwLock<Option<Late>>,
     pub(crate) journal: Journal,
     /// Where the feeds end that were asked for; held while something is added to any.
     pub(crate) heads: Mutex<BTreeMap<AttesterKey, Head>>,
@@ -47,7 +50,7 @@ pub(crate) struct Here {
 }
 
 impl Here {
-    pub(crate) fn new(home: Home, index: Index, journal: Journal, lock: File) -> Self {
+    pub(crate) fn new(home: Home, index: Late, journal: Journal, lock: File) -> Self {
         Self {
             home,
             index: RwLock::new(Some(index)),
@@ -60,15 +63,25 @@ impl Here {
         }
     }
 
-    /// Asks the index. If it fails, it is rebuilt at the next opening.
+    /// Asks the index, which has all that was recorded before. If it fails, it is rebuilt at the next
+    /// opening.
     pub(crate) fn indexed<T>(
         &self,
         f: impl FnOnce(&Index) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
-        let guard: RwLockReadGuard<'_, Option<Index>> =
-            self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let result = guard.as_ref().ok_or(IndexError::Absent).and_then(f);
+        self.with_index(|index| f(index.all()?))
+    }
+
+    /// Where the evidence is that bears on what a key's word is worth.
+    pub(crate) fn bearing_at(&self, attester: &AttesterKey) -> Result<Vec<Location>, IndexError> {
+        self.with_index(|index| index.bearing(attester))
+    }
+
+    fn with_index<T>(&self, f: impl FnOnce(&Late) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let result = index.as_ref().ok_or(IndexError::Absent).and_then(f);
         if result.is_err() {
+            // While it cannot be replaced by another one.
             self.home.condemn_index();
         }
         result
@@ -81,15 +94,9 @@ impl Here {
     }
 
     fn append(&self, entries: Vec<Entry>) -> Result<(), RecordError> {
-        let mut applied = Ok(());
-        self.journal.append(entries, |placed| {
-            applied = self.indexed(|index| index.apply(self.journal.id(), placed));
-            if applied.is_err() {
-                // Nothing may be applied behind what is missing now: the index is closed as it is.
-                *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
-            }
-        })?;
-        applied.map_err(RecordError::Unindexed)
+        let mut indexed = Ok(());
+        self.journal.append(entries, |placed| indexed = self.with_index(|index| index.wait(placed)))?;
+        indexed.map_err(RecordError::Unindexed)
     }
 
     /// Whether an action is recorded.
@@ -127,6 +134,13 @@ impl Here {
     pub(crate) fn last(&self, attester: &AttesterKey) -> Result<Option<Signed>, LookupError> {
         let at = self.indexed(|index| index.last_statement(attester))?;
         at.map(|at| self.signed(at)).transpose()
+    }
+}
+
+impl Drop for Here {
+    /// Applies what waits, or there would be something to replay when the store is next opened.
+    fn drop(&mut self) {
+        let _ = self.indexed(|_| Ok(()));
     }
 }
 

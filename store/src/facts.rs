@@ -41,7 +41,7 @@ pub enum RecordError {
     #[error("not recorded, because the index failed; open the store again")]
     Index(#[from] IndexError),
     /// The fact is recorded, but will be found only after the store was opened again, or after
-    /// [`Store::reindex`].
+    /// [`Store::reindex`]; and so are others, perhaps, that were recorded just before without an error.
     #[error("recorded, but the index failed; open the store again")]
     Unindexed(#[source] IndexError),
     /// The process that has the store open did not record it, or did not say that it did.
@@ -52,7 +52,8 @@ pub enum RecordError {
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
-    /// The index failed; it will be rebuilt when the store is next opened.
+    /// The index failed, now or when it was to be told what was recorded last; all of it is kept,
+    /// and the index will be rebuilt when the store is next opened.
     #[error(transparent)]
     Index(#[from] IndexError),
     /// The journal is damaged or out of reach at that place.

@@ -213,7 +213,7 @@ impl Store {
 
 impl Here {
     fn bearing(&self, attester: &AttesterKey) -> Result<Vec<Evidence>, LookupError> {
-        let places = self.indexed(|index| index.bearing(attester))?;
+        let places = self.bearing_at(attester)?;
         places.into_iter().map(|at| self.evidence(at)).collect()
     }
 
@@ -320,6 +320,10 @@ impl Batch<'_> {
             }
             Err(refused) => refused,
         };
+        // What is heard twice is the last one mostly, and the index need not be asked.
+        if !head.is_empty() && head.last() == signed.id() {
+            return Ok(Kept::Known);
+        }
         let rival = match refused {
             FeedError::Taken { place, .. } => Some(place),
             FeedError::Fork { place, .. } => Some(place - 1),

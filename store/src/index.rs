@@ -21,19 +21,21 @@
 //! What is known of sled 0.34.7 shapes this module: its flush is no fsync, so the index is believed
 //! only if it cannot have lived through a power cut since it was last synced; it can panic on
 //! damaged files, so every call is made under `catch_unwind`; values beyond 4 KiB can leak for
-//! ever, so there are none.
+//! ever, so there are none; it can hang if it is given more than it can write, so it is waited for.
 
+mod changes;
 pub(crate) mod claims;
+pub(crate) mod late;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map},
+    collections::BTreeSet,
     fs::OpenOptions,
     io::{self, Read as _},
     ops::{Range, RangeInclusive},
     os::unix::fs::FileExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 use protocol::{
@@ -43,7 +45,10 @@ use protocol::{
     statement::Body,
 };
 
-use self::claims::{Blocks, Claim, Outcome};
+use self::{
+    changes::{Batch, Changes},
+    claims::{Claim, Outcome},
+};
 use crate::{
     fact::Fact,
     journal::{Location, Placed},
@@ -55,8 +60,10 @@ const VERSION: u8 = 3;
 /// sled's default cache is 1 GiB.
 const CACHE_BYTES: u64 = 64 << 20;
 
-/// Longest value, see the header; ours are much shorter.
-const VALUE_BYTES: usize = 4096;
+/// Bytes that sled is given before it has to have written them. Without such a bound, what a slow disk has
+/// not taken yet is in memory; and when much is, all of sled's threads may come to wait for a lock
+/// whose owner waits for one of them to shorten the file, for ever.
+const UNWRITTEN_BYTES: usize = 1 << 20;
 
 /// Places of a feed whose statements are in one entry: a feed is dense, and each entry of sled's costs
 /// as much as decoding ten statements. 768 bytes.
@@ -78,7 +85,7 @@ pub enum IndexError {
     /// sled panicked, as it does on some damage.
     #[error("the index is damaged: sled panicked")]
     Panicked,
-    /// It failed before, and is closed until the store is opened again.
+    /// It failed before, and is of no use until the store is opened again.
     #[error("the index is closed, because it failed before")]
     Absent,
     /// A value has another form than the one it is written in.
@@ -153,6 +160,8 @@ pub(crate) struct Index {
     synced: PathBuf,
     boot: [u8; 16],
     dirty: AtomicBool,
+    /// Bytes that sled was given since it was last waited for.
+    unwritten: AtomicUsize,
 }
 
 const ACTION: u8 = b'a';
@@ -184,7 +193,13 @@ impl Index {
                 other => break other?,
             }
         };
-        Ok(Self { db: Some(db), synced, boot: boot_id(), dirty: AtomicBool::new(false) })
+        Ok(Self {
+            db: Some(db),
+            synced,
+            boot: boot_id(),
+            dirty: AtomicBool::new(false),
+            unwritten: AtomicUsize::new(0),
+        })
     }
 
     fn ask<T>(&self, f: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, IndexError> {
@@ -211,77 +226,32 @@ impl Index {
         self.ask(|db| Ok(db.is_empty())).unwrap_or(false)
     }
 
-    /// Applies records, in the order of the journal.
+    /// Applies records, in the order of the journal. What they change is written in one batch with the
+    /// mark behind them, or, if it is much, in several.
     pub(crate) fn apply(&self, journal: [u8; 16], records: &[Placed]) -> Result<(), IndexError> {
-        let Some(last) = records.last() else { return Ok(()) };
-        let mut batch = sled::Batch::default();
-        let mut put = |key: Vec<u8>, value: &[u8]| {
-            assert!(value.len() <= VALUE_BYTES, "the index holds small values only");
-            batch.insert(key, value);
-        };
-        let mut unpinned = Vec::new();
-        let (mut feeds, mut claims) = (BTreeMap::new(), Blocks::new(self));
-        for Placed { at: location, gist, .. } in records {
-            let at = location_bytes(*location);
-            match gist {
-                Gist::Action(id) => put(key(ACTION, id.as_bytes()), &at),
-                Gist::Built { action, nars } => {
-                    put(key(REALISATION, action.as_bytes()), &at);
-                    put(key(ORDER, &at), action.as_bytes());
-                    for nar in nars {
-                        put([&[MAKER], &nar.as_bytes()[..], action.as_bytes()].concat(), &at);
-                    }
-                }
-                Gist::Pinned(name) => {
-                    unpinned.retain(|n| n != name);
-                    put(key(PIN, name.as_bytes()), &at);
-                }
-                Gist::Unpinned(name) => unpinned.push(name.clone()),
-                Gist::Statement { attester, place, claim, bears } => {
-                    self.place(&mut feeds, attester, *place, &at)?;
-                    if let Some((action, outcome)) = *claim {
-                        claims.add(&Claim { action, at: *location, outcome })?;
-                    }
-                    if *bears {
-                        put([&key(BEARING, attester.as_bytes())[..], &at].concat(), &[]);
-                    }
-                }
-                Gist::Bearing(attester) => put([&key(BEARING, attester.as_bytes())[..], &at].concat(), &[]),
+        let mut records = records.iter();
+        loop {
+            let (mut changes, mut last) = (Changes::new(self), None);
+            while !changes.are_many()
+                && let Some(record) = records.next()
+            {
+                changes.add(record)?;
+                last = Some(record);
             }
+            let Some(last) = last else { return Ok(()) };
+            let applied = Applied { journal, last: last.at, crc: last.crc, boot: self.boot };
+            self.write(changes.finish(&applied))?;
         }
-        feeds.into_iter().for_each(|(block, places)| put(block, &places));
-        let (blocks, divided) = claims.finish();
-        blocks.for_each(|(block, claims)| put(block, &claims));
-        divided.iter().for_each(|action| put(key(DIVIDED, action.as_bytes()), &[]));
-        let applied = Applied { journal, last: last.at, crc: last.crc, boot: self.boot };
-        put(APPLIED.to_vec(), &applied.bytes());
-        // A batch keeps the last word on each key, and these are the last words on theirs.
-        for name in unpinned {
-            batch.remove(key(PIN, name.as_bytes()));
-        }
-        self.dirty.store(true, Relaxed);
-        self.ask(|db| db.apply_batch(batch))
     }
 
-    /// Notes where a statement is, in a block that is read if it is not among `feeds` yet.
-    fn place(
-        &self,
-        feeds: &mut BTreeMap<Vec<u8>, Vec<u8>>,
-        attester: &AttesterKey,
-        place: u64,
-        at: &[u8; LOCATION_BYTES],
-    ) -> Result<(), IndexError> {
-        let places = match feeds.entry(block_key(attester, place)) {
-            btree_map::Entry::Occupied(known) => known.into_mut(),
-            btree_map::Entry::Vacant(unread) => {
-                let known = self.ask(|db| db.get(unread.key()))?;
-                unread.insert(known.map(|places| places.to_vec()).unwrap_or_default())
-            }
-        };
-        let slot = slot(place);
-        places.resize(places.len().max(slot.end), 0);
-        places[slot].copy_from_slice(at);
-        Ok(())
+    fn write(&self, Batch { sled, bytes }: Batch) -> Result<(), IndexError> {
+        self.dirty.store(true, Relaxed);
+        self.ask(|db| db.apply_batch(sled))?;
+        if self.unwritten.fetch_add(bytes, Relaxed) + bytes < UNWRITTEN_BYTES {
+            return Ok(());
+        }
+        self.unwritten.store(0, Relaxed);
+        self.ask(|db| db.flush()).map(drop)
     }
 
     pub(crate) fn action(&self, id: &ActionId) -> Result<Option<Location>, IndexError> {

@@ -181,7 +181,7 @@ impl Journal {
     pub(crate) fn append(
         &self,
         entries: Vec<Entry>,
-        then: impl FnOnce(&[Placed]),
+        then: impl FnOnce(Vec<Placed>),
     ) -> Result<(), AppendError> {
         let mut state = lock(&self.state);
         state.queue.extend(entries);
@@ -200,11 +200,7 @@ impl Journal {
             drop(state);
             // Gives the tail back, whatever happens.
             let mut exclusive = Exclusive { journal: self, tail: Some(tail) };
-            let outcome = exclusive.write(queue);
-            if let Ok(placed) = &outcome {
-                then(placed);
-            }
-            let outcome = outcome.map(drop);
+            let outcome = exclusive.write(queue).map(then);
             let _ = batch.outcome.set(outcome.clone());
             drop(exclusive);
             return outcome;
@@ -372,7 +368,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = journal(dir.path());
         let mut placed = Vec::new();
-        journal.append(vec![entry("a"), entry("b")], |p| placed.extend_from_slice(p)).unwrap();
+        journal.append(vec![entry("a"), entry("b")], |p| placed = p).unwrap();
         assert_eq!(journal.read(placed[1].at).unwrap(), Fact::Unpinned { name: "b".into() });
         for wrong in [
             Location { offset: placed[1].at.offset + 1, ..placed[1].at },

@@ -22,16 +22,12 @@ use crate::{
     books::{Books, Here},
     client::{Answered, Client, Door},
     disk::{self, DiskError, Doing as _, create_dir, sync_dir},
-    index::{Index, IndexError, remove_torn_snapshots},
+    index::{Index, IndexError, late::Late, remove_torn_snapshots},
     journal::{
-        Journal, Placed,
+        Journal,
         recover::{self, Survey},
     },
 };
-
-/// Records given to the index at once when the journal is replayed: the more, the more of them have
-/// their place in one entry of it. So many claims change at most 32 MiB of entries.
-const REPLAY_RECORDS: usize = 8192;
 
 /// How often the lock and the socket are tried again while another process has the store open.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -315,7 +311,7 @@ pub(crate) fn recover(
     home: &Home,
     rebuild: Option<Rebuilt>,
     notices: &mut Vec<Notice>,
-) -> Result<(Journal, Index), OpenError> {
+) -> Result<(Journal, Late), OpenError> {
     let rebuild = rebuild.or_else(|| home.discarded().exists().then_some(Rebuilt::Failed));
     if rebuild.is_some() {
         discard_index(home)?;
@@ -348,16 +344,15 @@ pub(crate) fn recover(
             index = fresh_index(index, home)?;
         }
     }
-    let mut survey = replay(home, &segments, from, id, &index)?;
+    let (mut survey, mut index) = replay(home, &segments, from, id, index)?;
     if !survey.gaps.is_empty() {
         why = Some(Rebuilt::Moved);
         // Before places change, not after: we may die in between.
         drop(index);
         discard_index(home)?;
         repair(home, id, &survey, notices)?;
-        (index, _) = open_index(home, notices)?;
-        from = (1, 0);
-        survey = replay(home, &recover::segments(&home.journal)?, from, id, &index)?;
+        let (fresh, _) = open_index(home, notices)?;
+        (survey, index) = replay(home, &recover::segments(&home.journal)?, (1, 0), id, fresh)?;
     }
     if let Some(torn) = survey.torn {
         let saved = recover::save_torn(&home.journal, &home.quarantine, torn)?;
@@ -435,22 +430,20 @@ fn replay(
     segments: &[u32],
     from: (u32, u32),
     id: [u8; 16],
-    index: &Index,
-) -> Result<Survey, OpenError> {
-    let mut pending: Vec<Placed> = Vec::new();
+    index: Index,
+) -> Result<(Survey, Late), OpenError> {
+    let index = Late::new(index, id);
     let mut applied = Ok(());
     let survey = recover::survey(&home.journal, segments, from, None, |placed, _| {
-        pending.push(placed.clone());
-        if pending.len() == REPLAY_RECORDS && applied.is_ok() {
-            applied = index.apply(id, &pending);
-            pending.clear();
+        if applied.is_ok() {
+            applied = index.wait([placed.clone()]);
         }
     })?;
-    if let Err(error) = applied.and_then(|()| index.apply(id, &pending)) {
+    if let Err(error) = applied.and_then(|()| index.all().map(drop)) {
         home.condemn_index();
         return Err(error.into());
     }
-    Ok(survey)
+    Ok((survey, index))
 }
 
 /// A name for a new journal that no other journal has.

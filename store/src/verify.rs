@@ -198,6 +198,8 @@ impl Here {
 
     fn verify_facts(&self, report: &mut VerifyReport) -> Result<(), OpenError> {
         let journal = self.journal.exclusive();
+        // If what waits cannot be applied, the index is not to be believed, whoever asked.
+        let _ = self.indexed(|_| Ok(()));
         let end = journal.end();
         let segments = recover::segments(self.journal.dir())?;
         let mut pins = BTreeMap::new();
@@ -236,7 +238,7 @@ impl Here {
     /// Asks the index without noting that it failed: that is what we are about to report.
     fn peek<T>(&self, f: impl FnOnce(&Index) -> Result<T, IndexError>) -> Result<T, IndexError> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        index.as_ref().ok_or(IndexError::Absent).and_then(f)
+        f(index.as_ref().ok_or(IndexError::Absent)?.all()?)
     }
 
     /// Whether the journal has the fact that an entry of the index speaks of.

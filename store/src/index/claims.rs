@@ -11,7 +11,10 @@
 //! its entries are. Claims of one action are in the order of the journal: a new one comes behind
 //! those that are here, so whether it says what they say is seen from the one before it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use minicbor::Encoder;
 use protocol::{
@@ -59,6 +62,12 @@ impl Outcome {
         };
         let hash = blake3::hash(e.writer());
         Some((action, Self(*hash.as_bytes().first_chunk().expect("a hash is longer"))))
+    }
+
+    /// One of many.
+    #[cfg(test)]
+    pub(super) fn number(n: u32) -> Self {
+        Self(std::array::from_fn(|at| n.to_le_bytes()[at % 4]))
     }
 }
 
@@ -129,8 +138,16 @@ impl<'i> Blocks<'i> {
 
     /// The key of the block in which a claim belongs, which is among those that are changed.
     fn around(&mut self, claim: Vec<u8>) -> Result<Vec<u8>, IndexError> {
+        let not_behind = (Bound::Unbounded, Bound::Included(&claim[..]));
+        let nearest = self.changed.range::<[u8], _>(not_behind).next_back();
+        if let Some((key, block)) = nearest
+            && block.last().is_some_and(|last| claim[1..] <= last[..])
+        {
+            // What lies between two claims of one block is in no other: sled need not be asked.
+            return Ok(key.clone());
+        }
+        let nearest = nearest.map(|(key, _)| key);
         let known = self.index.block_around(&claim)?;
-        let nearest = self.changed.range(..=claim).next_back().map(|(key, _)| key);
         match (nearest, known) {
             (Some(nearest), Some((key, _))) if **nearest >= *key => Ok(nearest.clone()),
             (_, Some((key, block))) => {
@@ -147,6 +164,11 @@ impl<'i> Blocks<'i> {
                 Ok(vec![CLAIM])
             }
         }
+    }
+
+    /// How many entries are changed.
+    pub(super) fn changed(&self) -> usize {
+        self.changed.len() + self.divided.len()
     }
 
     /// What is to be written: blocks, and the actions that are divided.
