@@ -1,11 +1,6 @@
 //! `docs/trust.md`, run: three people and their files; and what else is between keys and people.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::PathBuf,
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
 use protocol::{
     evidence::{self, Evidence, UnverifiedEvidence},
