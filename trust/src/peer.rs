@@ -193,8 +193,9 @@ impl Peer {
             Input::Searched { nar } => self.searched(nar, now),
             Input::Tick => {}
         }
-        self.fetch(now, &mut effects);
+        // Before what it makes possible: to ask the next, or to look further.
         self.give_up(now, &mut effects);
+        self.fetch(now, &mut effects);
         self.rounds(now, &mut effects);
         self.pull(now, &mut effects);
         self.publish(now, &mut effects);

@@ -3,9 +3,11 @@
 //!
 //! * `world.rs`: nodes, and what is on its way between them.
 //! * `blobs.rs`: archives in pieces.
-//! * `alone.rs`: one peer, to which anything may be said.
+//! * `alone.rs`: one peer, to which something is said.
+//! * `anything.rs`: one peer, to which anything may be said.
 
 mod alone;
+mod anything;
 mod blobs;
 mod wishes;
 mod world;

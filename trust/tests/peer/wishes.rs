@@ -25,7 +25,7 @@ fn connected(nodes: &[u8]) -> Peer {
     peer
 }
 
-fn action(n: u8) -> Action {
+pub(super) fn action(n: u8) -> Action {
     let sri = protocol::sri::Sri::new(protocol::sri::Algorithm::Blake3, vec![n; 32]).unwrap();
     Action::Fetch(FetchAction { sri, executable: false })
 }

@@ -36,7 +36,7 @@ impl Memory {
         FeedHead { attester: *attester, len: head.len(), last: head.last(), proofs }
     }
 
-    fn keep(&mut self, item: UnverifiedEvidence) -> Fate {
+    pub(super) fn keep(&mut self, item: UnverifiedEvidence) -> Fate {
         let evidence = match item.verify() {
             Ok(evidence) => evidence,
             Err(_) => return Fate::Forged,
