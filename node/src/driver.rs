@@ -643,7 +643,7 @@ impl Driver {
                 self.input(Input::Kept { task, fates, heads });
             }
             Event::Opened { nar, size, open: Ok(open) } => {
-                let missing = open.partial().missing().collect();
+                let missing = open.partial().missing();
                 self.fetches.opened(&nar, open);
                 self.input(Input::Want { nar, size, missing });
             }

@@ -19,7 +19,7 @@ use tempfile::NamedTempFile;
 
 use crate::{
     Store,
-    disk::{DiskError, Doing as _, sync_dir, sync_file},
+    disk::{DiskError, Doing as _, sync_content, sync_dir, sync_file},
     map::{self, Map},
 };
 
@@ -28,6 +28,9 @@ const READ_BYTES: usize = 256 << 10;
 
 /// From here on, hashing with all cores pays.
 const RAYON_BYTES: usize = 1 << 20;
+
+/// From here on, a file is synced while it is hashed: less is not worth a thread, nor a second sync.
+const SYNC_MEANWHILE: usize = 16 << 20;
 
 /// What was admitted, or was there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,7 +211,16 @@ impl Store {
     /// The file must not be written to any more by anybody.
     pub fn admit_file(&self, file: NamedTempFile, expected: Option<NarHash>) -> Result<Admitted, AdmitError> {
         let map = map_whole(file.as_file(), file.path())?;
-        let hash = hash(&map);
+        let hash = match map.len() < SYNC_MEANWHILE {
+            true => hash(&map),
+            false => std::thread::scope(|scope| {
+                let synced = scope.spawn(|| sync_content(file.as_file()));
+                let hash = hash(&map);
+                // An error of the disk is told once, so it must not get lost.
+                let synced = synced.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+                synced.doing("sync", file.path()).map(|()| hash)
+            })?,
+        };
         self.check_and_name(file, hash, expected, Some(map))
     }
 

@@ -7,14 +7,16 @@
 //!
 //! Whoever writes a piece has verified it. That is not enough for an archive to get its name: all of
 //! it is hashed once more on the way in, so what the disk lost in between costs one more download,
-//! and nothing worse. Bits are written behind a sync of the bytes they speak of, every
-//! [`SYNC_BYTES`]; so much is fetched again at most after a crash.
+//! and nothing worse. Bits are written behind a sync of the bytes they speak of, which others go on
+//! writing during: of a disk that keeps up, twice [`SYNC_BYTES`] are fetched again at most after a crash.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use protocol::{id::NarHash, limits, message};
@@ -28,23 +30,37 @@ use crate::{
 /// Longest archive that comes in pieces, in bytes: a bit for each takes 128 KiB.
 pub const PARTIAL_BYTES: u64 = 1 << 40;
 
-/// Bytes that are written before they are synced and noted.
+/// Bytes that are written before they should be synced and noted.
 const SYNC_BYTES: u64 = 64 << 20;
 
 /// Bytes of the hash behind the bits.
 const HASH_BYTES: usize = 32;
 
-/// An archive of which some pieces are there. One process has it open, which owns the store.
+/// An archive of which some pieces are there. One process has it open, which owns the store; any number
+/// of its threads write.
 #[derive(Debug)]
 pub struct Partial {
     nar: NarHash,
     size: u64,
     file: File,
     part: PathBuf,
+    pieces: Mutex<Pieces>,
+    /// Held while it is written to: the system lets one in at a time, and the others burn their time.
+    writing: Mutex<()>,
+    /// Held while it is synced and noted.
+    syncing: Mutex<()>,
+}
+
+/// What is there.
+#[derive(Debug)]
+struct Pieces {
     have: Vec<u8>,
     left: u64,
     /// Bytes written since they were last synced.
     unsynced: u64,
+    /// Syncing failed. The system says so once, and takes for written what it then forgets (fsync(2)), so
+    /// nothing that was not synced before is believed any more.
+    failed: bool,
 }
 
 impl Store {
@@ -72,19 +88,21 @@ impl Store {
         let file = file.open(&part).doing("open", &part)?;
         file.set_len(size).doing("write", &part)?;
         let have = noted.unwrap_or_else(|| vec![0; bits]);
-        let mut partial = Partial { nar: *nar, size, file, part, have, left: 0, unsynced: 0 };
-        partial.left = partial.missing().count() as u64;
-        Ok(partial)
+        let mut pieces = Pieces { have, left: 0, unsynced: 0, failed: false };
+        pieces.left = (0..message::pieces(size)).filter(|piece| !pieces.has(*piece)).count() as u64;
+        let (pieces, writing, syncing) = (Mutex::new(pieces), Mutex::new(()), Mutex::new(()));
+        Ok(Partial { nar: *nar, size, file, part, pieces, writing, syncing })
     }
 
     /// Keeps an archive all of whose pieces are there, durably. Whatever becomes of it, the pieces
-    /// are gone.
+    /// are gone, unless the disk failed before.
     ///
     /// # Errors
     ///
     /// [`AdmitError`]: it is no archive, or not that one, because the disk lost something or
     /// because pieces are missing.
     pub fn admit_partial(&self, partial: Partial) -> Result<Admitted, AdmitError> {
+        partial.lock().sound().doing("sync", &partial.part)?;
         let Partial { nar, file, part, .. } = partial;
         remove(&have(&part))?;
         let path = TempPath::try_from_path(part.clone()).doing("find", &part)?;
@@ -103,23 +121,18 @@ impl Partial {
         self.size
     }
 
-    /// Whether a piece is there.
-    pub fn has(&self, piece: u64) -> bool {
-        let byte = usize::try_from(piece / 8).ok().and_then(|at| self.have.get(at));
-        byte.is_some_and(|byte| byte >> (piece % 8) & 1 == 1)
-    }
-
-    /// The pieces that are not there, in order.
-    pub fn missing(&self) -> impl Iterator<Item = u64> + '_ {
-        (0..message::pieces(self.size)).filter(|piece| !self.has(*piece))
+    /// The pieces that are not there.
+    pub fn missing(&self) -> BTreeSet<u64> {
+        let pieces = self.lock();
+        (0..message::pieces(self.size)).filter(|piece| !pieces.has(*piece)).collect()
     }
 
     /// How many are not there.
     pub fn left(&self) -> u64 {
-        self.left
+        self.lock().left
     }
 
-    /// Writes a piece that was verified.
+    /// Writes a piece that was verified, and says whether so much was written that it should be synced.
     ///
     /// # Errors
     ///
@@ -128,41 +141,71 @@ impl Partial {
     /// # Panics
     ///
     /// If the archive has no such piece, or it is of another length.
-    pub fn write(&mut self, piece: u64, bytes: &[u8]) -> Result<(), DiskError> {
+    pub fn write(&self, piece: u64, bytes: &[u8]) -> Result<bool, DiskError> {
         let start = piece * limits::PIECE_BYTES;
         assert!(start < self.size, "piece {piece} of {} bytes", self.size);
         assert_eq!(bytes.len() as u64, limits::PIECE_BYTES.min(self.size - start), "piece {piece}");
-        if self.has(piece) {
-            return Ok(());
+        let pieces = self.lock();
+        pieces.sound().doing("sync", &self.part)?;
+        if pieces.has(piece) {
+            return Ok(false);
         }
+        drop(pieces);
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.file.write_all_at(bytes, start).doing("write", &self.part)?;
-        self.have[(piece / 8) as usize] |= 1 << (piece % 8);
-        self.left -= 1;
-        self.unsynced += bytes.len() as u64;
-        // The last one is synced when the archive gets its name.
-        if self.unsynced >= SYNC_BYTES && self.left > 0 {
-            self.sync()?;
+        drop(writing);
+        let mut pieces = self.lock();
+        // Two may have written the same.
+        if !pieces.has(piece) {
+            pieces.have[(piece / 8) as usize] |= 1 << (piece % 8);
+            pieces.left -= 1;
+            pieces.unsynced += bytes.len() as u64;
         }
-        Ok(())
+        // The last one is synced when the archive gets its name.
+        Ok(pieces.unsynced >= SYNC_BYTES && pieces.left > 0 && self.syncing.try_lock().is_ok())
     }
 
-    /// Makes what is there outlive this process, and the machine's end.
+    /// Makes what is there outlive this process, and the machine's end. Others may write meanwhile.
     ///
     /// # Errors
     ///
     /// The disk refused.
-    pub fn sync(&mut self) -> Result<(), DiskError> {
-        if self.unsynced == 0 {
+    pub fn sync(&self) -> Result<(), DiskError> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pieces = self.lock();
+        pieces.sound().doing("sync", &self.part)?;
+        if std::mem::take(&mut pieces.unsynced) == 0 {
             return Ok(());
         }
-        sync_content(&self.file).doing("sync", &self.part)?;
-        self.unsynced = 0;
+        let mut note = pieces.have.clone();
+        drop(pieces);
+        let synced = sync_content(&self.file);
+        self.lock().failed |= synced.is_err();
+        synced.doing("sync", &self.part)?;
+        note.extend(blake3::hash(&note).as_bytes());
         let have = have(&self.part);
         let new = have.with_extension("new");
-        let hash = blake3::hash(&self.have);
-        fs::write(&new, [&self.have[..], hash.as_bytes()].concat()).doing("write", &new)?;
+        fs::write(&new, note).doing("write", &new)?;
         // Not synced: a crash may take the note back, and so it may be of an earlier moment.
         fs::rename(&new, &have).doing("rename to", &have)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pieces> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pieces {
+    fn sound(&self) -> io::Result<()> {
+        match self.failed {
+            true => Err(io::Error::other("it failed before")),
+            false => Ok(()),
+        }
+    }
+
+    fn has(&self, piece: u64) -> bool {
+        let byte = usize::try_from(piece / 8).ok().and_then(|at| self.have.get(at));
+        byte.is_some_and(|byte| byte >> (piece % 8) & 1 == 1)
     }
 }
 
@@ -201,7 +244,7 @@ mod tests {
         nar::dump_file(Vec::new(), false, content.len() as u64, &content[..]).unwrap()
     }
 
-    fn write(partial: &mut Partial, bytes: &[u8], piece: u64) {
+    fn write(partial: &Partial, bytes: &[u8], piece: u64) {
         let start = piece as usize * PIECE;
         partial.write(piece, &bytes[start..bytes.len().min(start + PIECE)]).unwrap();
     }
@@ -216,23 +259,66 @@ mod tests {
         let store = Store::open(home.path(), |_| false).unwrap();
         let bytes = archive();
         let (hash, size) = (NarHash::of(&bytes), bytes.len() as u64);
-        let mut partial = store.partial(&hash, size).unwrap();
-        assert_eq!(partial.missing().collect::<Vec<_>>(), [0, 1, 2]);
-        write(&mut partial, &bytes, 2);
+        let partial = store.partial(&hash, size).unwrap();
+        assert_eq!(partial.missing(), BTreeSet::from([0, 1, 2]));
+        write(&partial, &bytes, 2);
         partial.sync().unwrap();
         // Not synced: it is not there after a crash.
-        write(&mut partial, &bytes, 0);
+        write(&partial, &bytes, 0);
         drop(partial);
-        let mut partial = store.partial(&hash, size).unwrap();
-        assert_eq!((partial.left(), partial.missing().collect()), (2, vec![0, 1]));
-        write(&mut partial, &bytes, 1);
-        write(&mut partial, &bytes, 1);
-        write(&mut partial, &bytes, 0);
+        let partial = store.partial(&hash, size).unwrap();
+        assert_eq!((partial.left(), partial.missing()), (2, BTreeSet::from([0, 1])));
+        write(&partial, &bytes, 1);
+        write(&partial, &bytes, 1);
+        write(&partial, &bytes, 0);
         assert_eq!(partial.left(), 0);
         assert!(!store.contains(&hash));
         store.admit_partial(partial).unwrap();
         assert_eq!(store.open_nar(&hash).unwrap().bytes(), bytes);
         assert_eq!(files(&store), 0);
+    }
+
+    #[test]
+    fn many_write_while_it_is_synced() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), |_| false).unwrap();
+        let bytes = archive();
+        let (hash, size) = (NarHash::of(&bytes), bytes.len() as u64);
+        let partial = store.partial(&hash, size).unwrap();
+        std::thread::scope(|scope| {
+            for piece in [0, 1, 2, 2, 1, 0] {
+                let (partial, bytes) = (&partial, &bytes);
+                scope.spawn(move || write(partial, bytes, piece));
+                scope.spawn(move || partial.sync().unwrap());
+            }
+        });
+        partial.sync().unwrap();
+        assert_eq!(partial.left(), 0);
+        drop(partial);
+        let partial = store.partial(&hash, size).unwrap();
+        assert_eq!(partial.left(), 0);
+        store.admit_partial(partial).unwrap();
+    }
+
+    /// The system forgets what it could not write, and that it could not: only who was told knows.
+    #[test]
+    fn what_could_not_be_synced_is_not_believed() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), |_| false).unwrap();
+        let bytes = archive();
+        let (hash, size) = (NarHash::of(&bytes), bytes.len() as u64);
+        let mut partial = store.partial(&hash, size).unwrap();
+        write(&partial, &bytes, 0);
+        partial.sync().unwrap();
+        write(&partial, &bytes, 1);
+        // Nothing can be synced there.
+        let whole = std::mem::replace(&mut partial.file, File::create("/dev/null").unwrap());
+        assert!(partial.sync().is_err());
+        partial.file = whole;
+        assert!(partial.sync().is_err());
+        assert!(partial.write(2, &bytes[2 * PIECE..]).is_err());
+        assert!(matches!(store.admit_partial(partial), Err(AdmitError::Disk(_))));
+        assert_eq!(store.partial(&hash, size).unwrap().missing(), BTreeSet::from([1, 2]));
     }
 
     /// What the disk lost is found out before the archive has its name.
@@ -242,9 +328,9 @@ mod tests {
         let store = Store::open(home.path(), |_| false).unwrap();
         let bytes = archive();
         let (hash, size) = (NarHash::of(&bytes), bytes.len() as u64);
-        let all = |partial: &mut Partial| (0..3).for_each(|piece| write(partial, &bytes, piece));
-        let mut partial = store.partial(&hash, size).unwrap();
-        all(&mut partial);
+        let all = |partial: &Partial| (0..3).for_each(|piece| write(partial, &bytes, piece));
+        let partial = store.partial(&hash, size).unwrap();
+        all(&partial);
         partial.sync().unwrap();
         partial.file.write_all_at(b"x", 99).unwrap();
         assert!(matches!(store.admit_partial(partial), Err(AdmitError::Hash { .. })));
@@ -256,9 +342,9 @@ mod tests {
                 File::options().write(true).open(&part).unwrap().set_len(5).unwrap()
             }];
         for spoil in spoil {
-            let mut partial = store.partial(&hash, size).unwrap();
+            let partial = store.partial(&hash, size).unwrap();
             assert_eq!(partial.left(), 3);
-            all(&mut partial);
+            all(&partial);
             partial.sync().unwrap();
             drop(partial);
             assert_eq!(store.partial(&hash, size).unwrap().left(), 0);

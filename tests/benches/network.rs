@@ -131,19 +131,30 @@ async fn transfer() {
     }
     drop(archive);
     let slow = slow(&providers[0].address, 10 << 20).await;
-    for (count, slow) in [(1, None), (2, None), (4, None), (2, Some(&slow)), (4, Some(&slow))] {
+    // Whoever gives an archive for the first time makes its tree before.
+    let first = [1, 2, 4].map(|count| ("for the first time", count, None, 1));
+    let cases = [(1, None), (2, None), (4, None), (2, Some(&slow)), (4, Some(&slow))];
+    let again = cases.map(|(count, slow)| ("again", count, slow, 5));
+    for (when, count, slow, times) in first.into_iter().chain(again) {
         let fast = providers[usize::from(slow.is_some())..count].iter().map(|node| &node.address);
         let peers: Vec<_> = slow.into_iter().chain(fast).cloned().collect();
-        let node = Inside::start(&[], &peers).await;
-        node.node.settle(Duration::from_secs(10)).await.unwrap();
-        let (time, used) = (Instant::now(), cpu());
-        assert_eq!(node.node.fetch(nar, size, |_| {}).await.unwrap(), Fetched::Done);
-        let (time, used) = (time.elapsed().as_secs_f64(), cpu() - used);
+        let mut runs = Vec::new();
+        for _ in 0..times {
+            let node = Inside::start(&[], &peers).await;
+            node.node.settle(Duration::from_secs(10)).await.unwrap();
+            let (time, used) = (Instant::now(), cpu());
+            assert_eq!(node.node.fetch(nar, size, |_| {}).await.unwrap(), Fetched::Done);
+            runs.push((rate(time.elapsed().as_secs_f64()), cpu() - used));
+        }
+        runs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (median, used) = runs[runs.len() / 2];
         println!(
-            "transfer of 1 GiB from {count}{}: {:.0} MB/s, {used:.2} CPU seconds; {:.2} of plain TCP's rate",
+            "transfer of 1 GiB from {count}{}, {when}: {median:.0} MB/s ({:.0} to {:.0}), {used:.2} CPU seconds; \
+             {:.2} of plain TCP's rate",
             if slow.is_some() { ", of which one gives 10 MiB a second" } else { "" },
-            rate(time),
-            plain / time
+            runs[0].0,
+            runs[runs.len() - 1].0,
+            median / rate(plain)
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -110,7 +110,7 @@ struct Fetching {
     state: watch::Sender<Fetched>,
     /// `None` until it is open, and from when all pieces are here. Whoever writes may wait for the disk
     /// with this locked, so the loop does not lock it.
-    partial: Arc<Mutex<Option<Open>>>,
+    partial: Arc<RwLock<Option<Open>>>,
     here: u64,
     pieces: u64,
 }
@@ -158,7 +158,7 @@ impl Fetches {
         if let Some(fetching) = self.fetches.get_mut(nar) {
             fetching.here = fetching.pieces - open.partial.left();
             // Nobody writes yet.
-            *fetching.partial.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
+            *fetching.partial.write().unwrap_or_else(PoisonError::into_inner) = Some(open);
             fetching.tell();
         }
     }
@@ -185,7 +185,7 @@ impl Fetches {
     }
 
     /// The file of an archive, for a piece.
-    pub(super) fn file(&self, nar: &NarHash) -> Option<Arc<Mutex<Option<Open>>>> {
+    pub(super) fn file(&self, nar: &NarHash) -> Option<Arc<RwLock<Option<Open>>>> {
         Some(self.fetches.get(nar)?.partial.clone())
     }
 
@@ -217,16 +217,16 @@ impl Fetching {
     }
 }
 
-fn sync(partial: &Mutex<Option<Open>>) {
-    if let Some(open) = &mut *partial.lock().unwrap_or_else(PoisonError::into_inner) {
-        // If it is lost, it is fetched once more.
+fn sync(partial: &RwLock<Option<Open>>) {
+    if let Some(open) = &*partial.read().unwrap_or_else(PoisonError::into_inner) {
+        // If it is lost, it is fetched once more; nothing is admitted that could not be synced.
         let _ = open.partial.sync();
     }
 }
 
 /// Takes the file of an archive all of whose pieces are here and gives it its name. Blocks.
-pub(super) fn admit(store: &Store, file: &Mutex<Option<Open>>) -> Result<(), AdmitError> {
-    let open = file.lock().unwrap_or_else(PoisonError::into_inner).take();
+pub(super) fn admit(store: &Store, file: &RwLock<Option<Open>>) -> Result<(), AdmitError> {
+    let open = file.write().unwrap_or_else(PoisonError::into_inner).take();
     open.map_or(Ok(()), |open| open.admit(store))
 }
 
@@ -234,7 +234,7 @@ pub(super) fn admit(store: &Store, file: &Mutex<Option<Open>>) -> Result<(), Adm
 pub(super) async fn fetch(
     stream: oneshot::Receiver<Stream>,
     request: RangeRequest,
-    file: Arc<Mutex<Option<Open>>>,
+    file: Arc<RwLock<Option<Open>>>,
 ) -> Piece {
     let body = match ask(stream, &request).await {
         Ok(Ok(body)) => body,
@@ -244,12 +244,19 @@ pub(super) async fn fetch(
     let bytes = body.bytes.len() as u64;
     let kept = spawn_blocking(move || {
         let Some(piece) = blob::read(&request, body) else { return Piece::Wrong };
-        match &mut *file.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(open) => match open.partial.write(request.piece, &piece) {
-                Ok(()) => Piece::Came { bytes },
-                Err(_) => Piece::Disk,
-            },
-            None => Piece::Failed,
+        let written = match &*file.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(open) => open.partial.write(request.piece, &piece),
+            None => return Piece::Failed,
+        };
+        match written {
+            Ok(due) => {
+                if due {
+                    // More comes meanwhile.
+                    spawn_blocking(move || sync(&file));
+                }
+                Piece::Came { bytes }
+            }
+            Err(_) => Piece::Disk,
         }
     });
     kept.await.unwrap_or(Piece::Failed)

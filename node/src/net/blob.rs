@@ -6,7 +6,10 @@
 //!
 //! An archive's hash is the root of a tree over its bytes, so a part of it can be proven by the nodes
 //! on the way down to it. Nothing is believed on either side: what the own disk has is proven, too,
-//! before it is sent, so that a node with a bad disk does not look like one that lies.
+//! when its tree is made, so that a node with a bad disk does not look like one that lies.
+//!
+//! Which nodes and groups there are, and in which order, is the library's to say. That they are what they
+//! should be is looked at here, in place: each byte is copied once on its way out, and once on its way in.
 
 use std::{
     collections::VecDeque,
@@ -15,20 +18,19 @@ use std::{
 };
 
 use bao_tree::{
-    BaoTree, BlockSize, ByteRanges, ChunkRanges,
-    io::{
-        BaoContentItem,
-        outboard::PreOrderMemOutboard,
-        round_up_to_chunks,
-        sync::{DecodeResponseIter, encode_ranges},
-    },
+    BaoTree, BlockSize, ChunkNum, ChunkRanges,
+    io::{outboard::PreOrderMemOutboard, sync::Outboard as _},
+    iter::BaoChunk,
 };
+use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use protocol::{
     id::NarHash,
-    limits::{GROUP_BYTES, PIECE_BODY_BYTES},
+    limits::{GROUP_BYTES, PIECE_BODY_BYTES, PIECE_BYTES},
     message::RangeRequest,
 };
 use store::{Archive, Store};
+
+const _: () = assert!(PIECE_BYTES.is_multiple_of(GROUP_BYTES));
 
 /// Groups of 2^4 chunks of BLAKE3, 1 KiB each.
 const GROUP: BlockSize = BlockSize::from_chunk_log(4);
@@ -76,8 +78,19 @@ impl Shelf {
             return None;
         }
         let mut bytes = Vec::with_capacity(PIECE_BODY_BYTES as usize);
-        let ranges = chunks(request.bytes());
-        encode_ranges(tree.archive.bytes(), &tree.outboard, &ranges, &mut bytes).ok()?;
+        for part in BaoTree::new(request.size, GROUP).ranges_pre_order_chunks_iter_ref(&chunks(request), 0) {
+            match part {
+                BaoChunk::Parent { node, .. } => {
+                    let (left, right) = tree.outboard.load(node).ok()??;
+                    bytes.extend_from_slice(left.as_bytes());
+                    bytes.extend_from_slice(right.as_bytes());
+                }
+                BaoChunk::Leaf { start_chunk, size, .. } => {
+                    let start = usize::try_from(start_chunk.to_bytes()).ok()?;
+                    bytes.extend_from_slice(tree.archive.bytes().get(start..start + size)?);
+                }
+            }
+        }
         if request.zstd
             && let Ok(short) = zstd::bulk::compress(&bytes, LEVEL)
             && short.len() < bytes.len() - bytes.len() / WORTH
@@ -129,30 +142,70 @@ impl Shelf {
 
 /// The bytes that a body proves to be the piece that was asked for; `None` if it proves anything else.
 pub fn read(request: &RangeRequest, body: Body) -> Option<Vec<u8>> {
-    let body = match body.zstd {
+    let mut body = match body.zstd {
         true => zstd::bulk::decompress(&body.bytes, PIECE_BODY_BYTES as usize).ok()?,
         false => body.bytes,
     };
-    let Range { start, end } = request.bytes();
-    let mut piece = Vec::with_capacity((end - start) as usize);
-    let mut rest = &body[..];
-    let root = (*request.nar.as_bytes()).into();
-    let ranges = chunks(start..end);
-    for item in DecodeResponseIter::new(root, BaoTree::new(request.size, GROUP), &mut rest, &ranges) {
-        if let BaoContentItem::Leaf(leaf) = item.ok()? {
-            piece.extend_from_slice(&leaf.data);
+    // What comes is to have the last of these.
+    let mut hashes: Vec<ChainingValue> = vec![*request.nar.as_bytes()];
+    // Bytes that were read, and of these the first, which are the piece.
+    let (mut read, mut piece) = (0, 0);
+    for part in BaoTree::new(request.size, GROUP).ranges_pre_order_chunks_iter_ref(&chunks(request), 0) {
+        let expected = hashes.pop()?;
+        match part {
+            BaoChunk::Parent { is_root, left, right, .. } => {
+                let (pair, _) = body.get(read..)?.split_first_chunk::<64>()?;
+                let ([l, r], []) = pair.as_chunks::<32>() else { return None };
+                if parent(l, r, is_root) != expected {
+                    return None;
+                }
+                hashes.extend([right.then_some(*r), left.then_some(*l)].into_iter().flatten());
+                read += pair.len();
+            }
+            BaoChunk::Leaf { start_chunk, size, is_root, .. } => {
+                if group(start_chunk, body.get(read..read + size)?, is_root) != expected {
+                    return None;
+                }
+                body.copy_within(read..read + size, piece);
+                (read, piece) = (read + size, piece + size);
+            }
         }
     }
-    (rest.is_empty() && piece.len() as u64 == end - start).then_some(piece)
+    let Range { start, end } = request.bytes();
+    (read == body.len() && piece as u64 == end - start).then(|| {
+        body.truncate(piece);
+        body
+    })
 }
 
-fn chunks(bytes: Range<u64>) -> ChunkRanges {
-    round_up_to_chunks(&ByteRanges::from(bytes))
+/// The hash of a node of the tree.
+fn parent(left: &ChainingValue, right: &ChainingValue, is_root: bool) -> ChainingValue {
+    match is_root {
+        true => *merge_subtrees_root(left, right, Mode::Hash).as_bytes(),
+        false => merge_subtrees_non_root(left, right, Mode::Hash),
+    }
+}
+
+/// The hash of a group of bytes.
+fn group(start: ChunkNum, bytes: &[u8], is_root: bool) -> ChainingValue {
+    match is_root {
+        true => *blake3::hash(bytes).as_bytes(),
+        false => blake3::Hasher::new().set_input_offset(start.to_bytes()).update(bytes).finalize_non_root(),
+    }
+}
+
+/// A piece, in chunks of BLAKE3. Pieces are whole groups, so no group is cut.
+fn chunks(request: &RangeRequest) -> ChunkRanges {
+    let Range { start, end } = request.bytes();
+    match end < request.size {
+        true => ChunkRanges::from(ChunkNum::full_chunks(start)..ChunkNum::full_chunks(end)),
+        false => ChunkRanges::from(ChunkNum::full_chunks(start)..),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use protocol::{limits::PIECE_BYTES, message::pieces, nar};
+    use protocol::{message::pieces, nar};
 
     use super::*;
 

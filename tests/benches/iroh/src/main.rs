@@ -1,5 +1,5 @@
 //! An archive from one node of iroh-blobs to another in this process, over the loopback interface and into a
-//! store on disk, three times: `cargo run -- FILE`. CPU seconds are of both ends.
+//! store on disk, five times: `cargo run -- FILE`. CPU seconds are of both ends.
 
 use std::{env, error::Error, fs, path, time::Instant};
 
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let tag = sender.blobs().add_path(file).await?;
     let router = Router::builder(Endpoint::bind(presets::Minimal).await?);
     let router = router.accept(iroh_blobs::ALPN, BlobsProtocol::new(&sender, None)).spawn();
-    for _ in 0..3 {
+    for _ in 0..5 {
         let to = tempfile::tempdir()?;
         let store = FsStore::load(to.path()).await?;
         let endpoint = Endpoint::bind(presets::Minimal).await?;
