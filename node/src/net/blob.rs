@@ -22,7 +22,9 @@ use bao_tree::{
     io::{outboard::PreOrderMemOutboard, sync::Outboard as _},
     iter::BaoChunk,
 };
-use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
+use blake3::hazmat::{
+    ChainingValue, HasherExt as _, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
+};
 use protocol::{
     id::NarHash,
     limits::{GROUP_BYTES, PIECE_BODY_BYTES, PIECE_BYTES},
@@ -53,6 +55,9 @@ pub(crate) struct Shelf {
     /// Held while a tree is made: the next one often wants the same.
     making: Mutex<()>,
 }
+
+/// Bytes whose tree is not worth two threads.
+const ALONE: usize = 1 << 20;
 
 /// An archive and its tree.
 struct Tree {
@@ -109,7 +114,7 @@ impl Shelf {
             return Some(tree);
         }
         let archive = store.open_nar(nar).ok()?;
-        let outboard = PreOrderMemOutboard::create(archive.bytes(), GROUP);
+        let outboard = outboard(archive.bytes());
         if outboard.root.as_bytes() != nar.as_bytes() {
             return None;
         }
@@ -178,6 +183,34 @@ pub fn read(request: &RangeRequest, body: Body) -> Option<Vec<u8>> {
     })
 }
 
+/// The nodes of a tree, as [`PreOrderMemOutboard::create`] makes them, but on all cores, and without a copy
+/// of the archive.
+fn outboard(bytes: &[u8]) -> PreOrderMemOutboard {
+    let tree = BaoTree::new(bytes.len() as u64, GROUP);
+    let mut data = vec![0; tree.outboard_size() as usize];
+    let root = subtree(0, bytes, true, &mut data).into();
+    PreOrderMemOutboard { root, tree, data }
+}
+
+/// The hash of the part of a tree that begins with the byte `start`, and its nodes: itself, those to the
+/// left, those to the right.
+fn subtree(start: u64, bytes: &[u8], is_root: bool, nodes: &mut [u8]) -> ChainingValue {
+    let Some((pair, below)) = nodes.split_first_chunk_mut::<64>() else {
+        return group(ChunkNum::full_chunks(start), bytes, is_root);
+    };
+    let (left, right) = bytes.split_at(left_subtree_len(bytes.len() as u64) as usize);
+    let (left_nodes, right_nodes) = below.split_at_mut((left.len() / GROUP.bytes() - 1) * pair.len());
+    let mut left_hash = || subtree(start, left, false, left_nodes);
+    let mut right_hash = || subtree(start + left.len() as u64, right, false, right_nodes);
+    let (l, r) = match bytes.len() <= ALONE {
+        true => (left_hash(), right_hash()),
+        false => rayon::join(left_hash, right_hash),
+    };
+    pair[..32].copy_from_slice(&l);
+    pair[32..].copy_from_slice(&r);
+    parent(&l, &r, is_root)
+}
+
 /// The hash of a node of the tree.
 fn parent(left: &ChainingValue, right: &ChainingValue, is_root: bool) -> ChainingValue {
     match is_root {
@@ -238,6 +271,18 @@ mod tests {
                 all.extend(read(&request, body).unwrap());
             }
             assert!(all == bytes, "{len}");
+        }
+    }
+
+    #[test]
+    fn trees_are_those_of_the_library() {
+        let group = GROUP_BYTES as usize;
+        let mut bytes = vec![0; 300 * group];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        let around = |len: usize| [len.saturating_sub(1), len, len + 1];
+        let lens = [0, 1024, group, 2 * group, 3 * group, 64 * group, 65 * group, 200 * group];
+        for len in lens.into_iter().flat_map(around) {
+            assert_eq!(outboard(&bytes[..len]), PreOrderMemOutboard::create(&bytes[..len], GROUP), "{len}");
         }
     }
 
