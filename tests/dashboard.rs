@@ -252,7 +252,7 @@ fn nobody_else_sees_it() {
     // Nobody may have it from elsewhere, and it can be left out.
     let other = Machine::new(ASSIZE);
     other.sandbox.fails(
-        &["node", "run", "--dashboard", "0.0.0.0:0"],
+        &["node", "run", "--listen", "/ip4/127.0.0.1/tcp/0", "--dashboard", "0.0.0.0:0"],
         2,
         &["not an address of this machine alone"],
     );

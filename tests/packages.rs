@@ -172,6 +172,9 @@ fn one_changed_file_is_one_compilation() {
 #[test]
 fn readme_commands_do_what_the_readme_says() {
     let readme = fs::read_to_string(repository().join("README.md")).expect("README.md");
+    let package = fs::read_to_string(repository().join("packages/lua/primes.libsonnet")).expect("a package");
+    let (_comment, package) = package.split_once('\n').expect("lines");
+    assert!(readme.contains(package), "the README does not show the package as it is");
     let sandbox = sandbox();
     let mut ran = Vec::new();
     for line in readme.lines().filter_map(|line| line.strip_prefix("$ cargo run -q -p cli -- ")) {

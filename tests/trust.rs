@@ -212,6 +212,20 @@ fn keys_are_kept() {
     assert!(refused.err.contains("was not copied right") || refused.err.contains("weak"), "{}", refused.err);
     let own = place.shell("alice", &format!("assize trust add me {key}"));
     assert_eq!(own.code, 12, "{}", own.err);
+    // With a key that was revoked nothing is signed, and it names no successor.
+    place.ok("elsewhere", "chmod 600 elsewhere/keys/attester");
+    place.ok("elsewhere", "assize key revoke --now");
+    let built = place.shell("elsewhere", "assize build --rebuild b");
+    assert_eq!(built.code, 0, "{}", built.err);
+    let void = place.shell("elsewhere", "assize attest publish");
+    assert_eq!(void.code, 1);
+    assert!(void.err.contains("was revoked from place 0 on"), "{}", void.err);
+    assert_eq!(place.ok("elsewhere", "assize attest list self").lines().count(), 2);
+    let rotated = place.shell("elsewhere", "assize key rotate");
+    assert_eq!(rotated.code, 0, "{}", rotated.err);
+    assert!(rotated.err.contains("can name no successor"), "{}", rotated.err);
+    place.ok("elsewhere", "assize attest publish");
+    assert_eq!(place.ok("elsewhere", "assize attest list self").lines().count(), 2);
 }
 
 /// What is not signed, because of a crash or on purpose, is signed later, and once.

@@ -253,6 +253,8 @@ impl From<node::attest::AttestError> for CliError {
         match error {
             node::attest::AttestError::Lookup(error) => error.into(),
             node::attest::AttestError::Say(error) => error.into(),
+            node::attest::AttestError::Void { .. } => Self::of(Code::Failed, &error)
+                .hint("`assize key rotate` makes another key, which others have to be given"),
         }
     }
 }

@@ -41,6 +41,19 @@ pub enum AttestError {
     /// It was not said.
     #[error("cannot sign what was built")]
     Say(#[from] SayError),
+    /// Nothing that this key says from now on counts.
+    #[error("cannot sign what was built: {attester} {}", match why {
+        Against::Equivocated => "contradicted itself, and counts no more".to_owned(),
+        Against::Revoked { since } => format!("was revoked from place {since} on"),
+        Against::Ended { at } => format!("was succeeded at place {at}"),
+        Against::Retracted { by } => format!("withdrew this at place {by}"),
+    })]
+    Void {
+        /// The key.
+        attester: AttesterKey,
+        /// Why not.
+        why: Against,
+    },
 }
 
 /// Seconds since 1970 by this machine's clock.
@@ -63,16 +76,31 @@ pub fn attestation(built: &Realisation, attester: &AttesterKey) -> Attestation {
     }
 }
 
+/// Why the next statement of a key would not count; `None` if nothing is known against it.
+///
+/// # Errors
+///
+/// [`LookupError`].
+pub fn against_next(store: &Store, attester: &AttesterKey) -> Result<Option<Against>, LookupError> {
+    let standings: Standings = store.bearing(attester)?.iter().collect();
+    let Some(standing) = standings.of(attester) else { return Ok(None) };
+    Ok(standing.against(store.head(attester)?.len()))
+}
+
 /// Says what was executed here, unless it was said.
 ///
 /// # Errors
 ///
 /// [`AttestError`].
 pub fn attest(store: &Store, key: &SigningKey, built: &Realisation) -> Result<Attested, AttestError> {
-    match said(store, &AttesterKey::of(key), built)? {
+    let attester = AttesterKey::of(key);
+    match said(store, &attester, built)? {
         Some(known) => Ok(known),
         None => {
-            let body = Body::Built(attestation(built, &AttesterKey::of(key)));
+            if let Some(why) = against_next(store, &attester)? {
+                return Err(AttestError::Void { attester, why });
+            }
+            let body = Body::Built(attestation(built, &attester));
             let signed = store.say(key, now(), [body])?.remove(0);
             Ok(Attested::New(Box::new(signed)))
         }

@@ -74,7 +74,10 @@ impl Config {
         let request = Request { root: root.into(), file: file.into(), attribute: None, mode: Mode::Json };
         let evaluation = eval::evaluate(executable, &request, &EvalLimits::default(), |_| {});
         let json = evaluation.map_err(ConfigError::Eval)?.json.unwrap_or_default();
-        let config: Self = serde_json::from_str(&json).map_err(ConfigError::Content)?;
+        // In two steps, since a line of this JSON is no line of the file.
+        let value: serde_json::Value = serde_json::from_str(&json).map_err(ConfigError::Content)?;
+        let fields: serde_json::Map<_, _> = serde_json::from_value(value).map_err(ConfigError::Content)?;
+        let config = serde_json::from_value::<Self>(fields.into()).map_err(ConfigError::Content)?;
         match config.jobs {
             Some(0) => Err(ConfigError::NoJobs),
             _ if config.watch.jobs == 0 => Err(ConfigError::NoJobs),

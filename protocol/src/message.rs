@@ -567,6 +567,14 @@ mod tests {
     }
 
     #[test]
+    fn logs_are_bounded() {
+        let log = |len| Answer::Log { end: vec![b'x'; len], before: 1 };
+        let longest = log(limits::LOG_BYTES);
+        assert_eq!(Answer::from_bytes(&longest.to_bytes()).unwrap(), longest);
+        assert!(Answer::from_bytes(&log(limits::LOG_BYTES + 1).to_bytes()).is_err());
+    }
+
+    #[test]
     fn round_trips() {
         let attester = AttesterKey::from_bytes([9; 32]);
         for request in [

@@ -62,13 +62,10 @@ impl Doctor {
                     State::Warning => Style::Busy.paint("!"),
                     State::Bad => Style::Error.paint("✘"),
                 };
-                output::say(&output::plain(&format!("{mark} {:<12} {}", check.name, check.found)))?;
+                output::say(&format!("{mark} {:<12} {}", check.name, output::plain(&check.found)))?;
                 if let Some(remedy) = &check.remedy {
-                    output::say(&output::plain(&format!(
-                        "  {:<12} {} {remedy}",
-                        "",
-                        Style::Hint.paint("→")
-                    )))?;
+                    let arrow = Style::Hint.paint("→");
+                    output::say(&format!("  {:<12} {arrow} {}", "", output::plain(remedy)))?;
                 }
             }
         }
@@ -112,7 +109,7 @@ fn config(context: &Context) -> Check {
         Ok(_) if path.exists() => Check::good("config", path.display().to_string()),
         Ok(_) => Check::good("config", "defaults (there is no config file, and none is needed)"),
         Err(error) => {
-            Check::not(State::Bad, "config", error.to_string(), format!("mend `{}`", path.display()))
+            Check::not(State::Bad, "config", error.in_short().0, format!("mend `{}`", path.display()))
         }
     }
 }

@@ -8,12 +8,14 @@ use std::{
     process::ExitCode,
 };
 
-use node::attest::now;
+use node::attest::{against_next, now};
 use protocol::{
     evidence::{self, Evidence, Revocation},
     key::{AttesterKey, Context as Signed, Signature, SigningKey, parse_secret, secret_text},
     statement::{Body, succession},
 };
+
+use trust::standing::Against;
 
 use super::attest::{export_feeds, import_file};
 use crate::{
@@ -155,8 +157,9 @@ fn rotate(context: &Context) -> Result<(), CliError> {
     let keys = context.keys();
     let new = keys.prepare_successor()?;
     let (from, successor) = (AttesterKey::of(&old), AttesterKey::of(&new));
+    let void = against_next(&store, &from)?.filter(|why| !matches!(why, Against::Ended { .. }));
     // Interrupted after it was said: only the files are to be put right.
-    if !store.head(&from)?.ended() {
+    if void.is_none() && !store.head(&from)?.ended() {
         let consent = Signature::sign(&new, Signed::Succession, &succession(&from, &successor));
         store.say(&old, now(), [Body::Succeed { successor, consent }])?;
     }
@@ -165,7 +168,10 @@ fn rotate(context: &Context) -> Result<(), CliError> {
         return Ok(output::json("rotate", &serde_json::json!({ "from": from, "to": successor }))?);
     }
     output::say(&successor.to_string())?;
-    context.tell("those who trust the old key count the new one as the same voter once they have its feed");
+    context.tell(match void {
+        None => "those who trust the old key count the new one as the same voter once they have its feed",
+        Some(_) => "the old key counts no more, so it can name no successor: give others the new one",
+    });
     Ok(())
 }
 
@@ -184,6 +190,7 @@ fn revoke(context: &Context, since: u64, output: Option<&Path>, now: bool) -> Re
     if now {
         context.store()?.keep([certificate])?;
         context.tell(&format!("{} {attester}; give its feed to others", Style::Busy.paint("revoked")));
+        context.tell("nothing more is signed with it: `assize key rotate` makes another");
     }
     if context.json {
         let data = serde_json::json!({ "key": attester, "since": since, "file": output, "now": now });

@@ -219,13 +219,17 @@ fn remove(context: &Context, name: &Name) -> Result<(), CliError> {
         let doubtful: Vec<_> = doubtful.iter().map(ToString::to_string).collect();
         return Ok(output::json("removed", &json!({ "name": name, "inDoubt": doubtful }))?);
     }
-    context.tell(&format!("`{name}` counts no more; nothing that was accepted changes"));
     if doubtful.is_empty() {
+        context.tell(&format!("`{name}` counts no more; nothing that was accepted changes"));
         return Ok(());
     }
-    context.tell(&format!("in doubt without it: {}", doubtful.len()));
+    context.tell(&format!("`{name}` counts no more; accepted before, and in doubt now: {}", doubtful.len()));
     for action in doubtful.iter().take(SHOWN) {
-        output::say(&format!("{action}  {}", super::why::package(&store, action)?))?;
+        let package = super::why::package(&store, action)?;
+        match package == Name::unknown() {
+            true => output::say(&action.to_string())?,
+            false => output::say(&format!("{action}  {package}"))?,
+        }
     }
     if let Some(more) = doubtful.len().checked_sub(SHOWN + 1) {
         context.tell(&format!("and {} more; `assize why act:…` explains each", more + 1));
