@@ -553,6 +553,25 @@ fn nonsense(peer: &mut Peer, now: u64) -> bool {
     effects.contains(&Effect::Disconnect { node: node(2), why: Why::Nonsense })
 }
 
+/// Who was silent once and talked nonsense twice is forgiven the silence, however often it helps.
+#[test]
+fn nonsense_is_not_made_good_by_helping() {
+    let mut peer = Peer::new(BTreeSet::from([key(1)]), [], BTreeSet::new());
+    peer.handle(Input::Connected { node: node(2) }, Time(0));
+    peer.handle(Input::Tick, Time(limits::PATIENCE));
+    assert!(!nonsense(&mut peer, limits::PATIENCE) && !nonsense(&mut peer, limits::PATIENCE));
+    let now = Time(limits::ROUND);
+    let question = asked(&peer.handle(Input::Tick, now))[0].1;
+    let mut effects = peer.handle(answered(question, heads(vec![head(1, 2)])), now);
+    for (len, said) in (1..).zip(&feed(1, 2, None)) {
+        let question = asked(&effects)[0].1;
+        effects = peer.handle(answered(question, Answer::Items(vec![statement(said)])), now);
+        let [Effect::Keep { task, .. }] = effects[..] else { panic!("{effects:?}") };
+        effects = peer.handle(Input::Kept { task, fates: vec![Fate::New], heads: vec![head(1, len)] }, now);
+    }
+    assert!(nonsense(&mut peer, now.0), "eight and four are twelve");
+}
+
 /// One strike is forgotten each [`limits::STRIKE_LIFE`], however they came: nonsense is four, and
 /// twelve are too many.
 #[test]
