@@ -330,7 +330,7 @@ enum Event {
     Asked { node: NodeId, request: Request, reply: oneshot::Sender<Answer> },
     Answered { question: u64, answer: Option<Answer> },
     Kept { task: u64, kept: Result<(Vec<Fate>, Vec<FeedHead>), String> },
-    Opened { nar: NarHash, size: u64, open: Result<Open, String> },
+    Opened { nar: NarHash, size: u64, open: Result<Option<Open>, String> },
     Piece { task: u64, nar: NarHash, piece: Piece },
     Admitted { nar: NarHash, result: Result<(), AdmitError> },
     Sent { bytes: u64 },
@@ -642,11 +642,13 @@ impl Driver {
                 }
                 self.input(Input::Kept { task, fates, heads });
             }
-            Event::Opened { nar, size, open: Ok(open) } => {
-                let missing = open.partial().missing();
-                self.fetches.opened(&nar, open);
-                self.input(Input::Want { nar, size, missing });
+            Event::Opened { nar, size, open: Ok(Some(open)) } => {
+                if let Some(missing) = self.fetches.opened(&nar, open) {
+                    self.input(Input::Want { nar, size, missing });
+                }
             }
+            // Somebody else had it open, and has given it its name.
+            Event::Opened { nar, open: Ok(None), .. } => self.fetches.end(&nar, Fetched::Done),
             Event::Opened { nar, open: Err(why), .. } => {
                 self.trouble(&why);
                 self.gave_up(nar, GaveUp::Disk);

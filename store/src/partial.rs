@@ -14,7 +14,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -36,8 +36,7 @@ const SYNC_BYTES: u64 = 64 << 20;
 /// Bytes of the hash behind the bits.
 const HASH_BYTES: usize = 32;
 
-/// An archive of which some pieces are there. One process has it open, which owns the store; any number
-/// of its threads write.
+/// An archive of which some pieces are there. One has it open at a time; any number of threads write.
 #[derive(Debug)]
 pub struct Partial {
     nar: NarHash,
@@ -64,12 +63,13 @@ struct Pieces {
 }
 
 impl Store {
-    /// The pieces that are there of an archive of `size` bytes; none if nothing is.
+    /// The pieces that are there of an archive of `size` bytes; none if nothing is. Returns `None` if it is
+    /// whole, and in the store. Waits until nobody else has it open.
     ///
     /// # Errors
     ///
     /// The disk refused. An archive longer than [`PARTIAL_BYTES`] is refused as the disk would.
-    pub fn partial(&self, nar: &NarHash, size: u64) -> Result<Partial, DiskError> {
+    pub fn partial(&self, nar: &NarHash, size: u64) -> Result<Option<Partial>, DiskError> {
         let dir = &self.home.partial;
         let part = dir.join(format!("{}.part", nar.to_hex()));
         if size > PARTIAL_BYTES {
@@ -77,21 +77,25 @@ impl Store {
         }
         create_dir(dir, 0o700)?;
         let bits = message::pieces(size).div_ceil(8) as usize;
+        let file = open_alone(&part)?;
+        if self.contains(nar) {
+            remove(&have(&part))?;
+            remove(&part)?;
+            return Ok(None);
+        }
         // What is noted is of a file that is there, and has its length.
-        let there = fs::metadata(&part).is_ok_and(|found| found.is_file() && found.len() == size);
+        let there = file.metadata().doing("look at", &part)?.len() == size;
         let noted = if there { read_bits(&part, bits) } else { None };
         if noted.is_none() {
             remove(&have(&part))?;
+            file.set_len(0).doing("write", &part)?;
         }
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(noted.is_none()).mode(0o600);
-        let file = file.open(&part).doing("open", &part)?;
         file.set_len(size).doing("write", &part)?;
         let have = noted.unwrap_or_else(|| vec![0; bits]);
         let mut pieces = Pieces { have, left: 0, unsynced: 0, failed: false };
         pieces.left = (0..message::pieces(size)).filter(|piece| !pieces.has(*piece)).count() as u64;
         let (pieces, writing, syncing) = (Mutex::new(pieces), Mutex::new(()), Mutex::new(()));
-        Ok(Partial { nar: *nar, size, file, part, pieces, writing, syncing })
+        Ok(Some(Partial { nar: *nar, size, file, part, pieces, writing, syncing }))
     }
 
     /// Keeps an archive all of whose pieces are there, durably. Whatever becomes of it, the pieces
@@ -104,9 +108,11 @@ impl Store {
     pub fn admit_partial(&self, partial: Partial) -> Result<Admitted, AdmitError> {
         partial.lock().sound().doing("sync", &partial.part)?;
         let Partial { nar, file, part, .. } = partial;
-        remove(&have(&part))?;
         let path = TempPath::try_from_path(part.clone()).doing("find", &part)?;
-        self.admit_file(NamedTempFile::from_parts(file, path), Some(nar))
+        let admitted = self.admit_file(NamedTempFile::from_parts(file, path), Some(nar));
+        // Behind it: a process that is killed while it hashes has its pieces still.
+        remove(&have(&part))?;
+        admitted
     }
 }
 
@@ -209,6 +215,22 @@ impl Pieces {
     }
 }
 
+/// Opens a file once nobody else has it open; one that was emptied while it is hashed would be no less
+/// than the end of the process (mmap(2)).
+fn open_alone(part: &Path) -> Result<File, DiskError> {
+    loop {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(part).doing("open", part)?;
+        file.lock().doing("lock", part)?;
+        let locked = file.metadata().doing("look at", part)?;
+        // Whoever had it open may have given it another name, or removed it.
+        if fs::metadata(part).is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
 fn have(part: &Path) -> PathBuf {
     part.with_extension("have")
 }
@@ -249,6 +271,10 @@ mod tests {
         partial.write(piece, &bytes[start..bytes.len().min(start + PIECE)]).unwrap();
     }
 
+    fn open(store: &Store, bytes: &[u8]) -> Partial {
+        store.partial(&NarHash::of(bytes), bytes.len() as u64).unwrap().unwrap()
+    }
+
     fn files(store: &Store) -> usize {
         fs::read_dir(&store.home.partial).unwrap().count()
     }
@@ -258,15 +284,15 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), |_| false).unwrap();
         let bytes = archive();
-        let (hash, size) = (NarHash::of(&bytes), bytes.len() as u64);
-        let partial = store.partial(&hash, size).unwrap();
+        let hash = NarHash::of(&bytes);
+        let partial = open(&store, &bytes);
         assert_eq!(partial.missing(), BTreeSet::from([0, 1, 2]));
         write(&partial, &bytes, 2);
         partial.sync().unwrap();
         // Not synced: it is not there after a crash.
         write(&partial, &bytes, 0);
         drop(partial);
-        let partial = store.partial(&hash, size).unwrap();
+        let partial = open(&store, &bytes);
         assert_eq!((partial.left(), partial.missing()), (2, BTreeSet::from([0, 1])));
         write(&partial, &bytes, 1);
         write(&partial, &bytes, 1);
@@ -283,8 +309,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), |_| false).unwrap();
         let bytes = archive();
-        let (hash, size) = (NarHash::of(&bytes), bytes.len() as u64);
-        let partial = store.partial(&hash, size).unwrap();
+        let partial = open(&store, &bytes);
         std::thread::scope(|scope| {
             for piece in [0, 1, 2, 2, 1, 0] {
                 let (partial, bytes) = (&partial, &bytes);
@@ -295,9 +320,30 @@ mod tests {
         partial.sync().unwrap();
         assert_eq!(partial.left(), 0);
         drop(partial);
-        let partial = store.partial(&hash, size).unwrap();
+        let partial = open(&store, &bytes);
         assert_eq!(partial.left(), 0);
         store.admit_partial(partial).unwrap();
+    }
+
+    /// Emptied now, the file would end this process, which has mapped it.
+    #[test]
+    fn nobody_opens_what_is_hashed() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), |_| false).unwrap();
+        let bytes: Vec<u8> = archive().repeat(20);
+        let bytes = nar::dump_file(Vec::new(), false, bytes.len() as u64, &bytes[..]).unwrap();
+        let partial = open(&store, &bytes);
+        (0..message::pieces(partial.size())).for_each(|piece| write(&partial, &bytes, piece));
+        std::thread::scope(|scope| {
+            scope.spawn(|| store.admit_partial(partial).unwrap());
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    assert!(store.partial(&NarHash::of(&bytes), bytes.len() as u64).unwrap().is_none());
+                });
+            }
+        });
+        assert_eq!(store.open_nar(&NarHash::of(&bytes)).unwrap().bytes(), bytes);
+        assert_eq!(files(&store), 0);
     }
 
     /// The system forgets what it could not write, and that it could not: only who was told knows.
@@ -306,8 +352,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), |_| false).unwrap();
         let bytes = archive();
-        let (hash, size) = (NarHash::of(&bytes), bytes.len() as u64);
-        let mut partial = store.partial(&hash, size).unwrap();
+        let mut partial = open(&store, &bytes);
         write(&partial, &bytes, 0);
         partial.sync().unwrap();
         write(&partial, &bytes, 1);
@@ -318,7 +363,7 @@ mod tests {
         assert!(partial.sync().is_err());
         assert!(partial.write(2, &bytes[2 * PIECE..]).is_err());
         assert!(matches!(store.admit_partial(partial), Err(AdmitError::Disk(_))));
-        assert_eq!(store.partial(&hash, size).unwrap().missing(), BTreeSet::from([1, 2]));
+        assert_eq!(open(&store, &bytes).missing(), BTreeSet::from([1, 2]));
     }
 
     /// What the disk lost is found out before the archive has its name.
@@ -327,9 +372,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), |_| false).unwrap();
         let bytes = archive();
-        let (hash, size) = (NarHash::of(&bytes), bytes.len() as u64);
+        let hash = NarHash::of(&bytes);
         let all = |partial: &Partial| (0..3).for_each(|piece| write(partial, &bytes, piece));
-        let partial = store.partial(&hash, size).unwrap();
+        let partial = open(&store, &bytes);
         all(&partial);
         partial.sync().unwrap();
         partial.file.write_all_at(b"x", 99).unwrap();
@@ -342,15 +387,15 @@ mod tests {
                 File::options().write(true).open(&part).unwrap().set_len(5).unwrap()
             }];
         for spoil in spoil {
-            let partial = store.partial(&hash, size).unwrap();
+            let partial = open(&store, &bytes);
             assert_eq!(partial.left(), 3);
             all(&partial);
             partial.sync().unwrap();
             drop(partial);
-            assert_eq!(store.partial(&hash, size).unwrap().left(), 0);
+            assert_eq!(open(&store, &bytes).left(), 0);
             spoil();
         }
-        assert_eq!(store.partial(&hash, size).unwrap().left(), 3);
+        assert_eq!(open(&store, &bytes).left(), 3);
         assert!(store.partial(&hash, PARTIAL_BYTES + 1).unwrap_err().is_full());
     }
 }

@@ -1,7 +1,7 @@
 //! Archives on the way, in and out: the files behind what the peer decides about pieces.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
@@ -122,13 +122,10 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Opens what is there of an archive. Blocks.
-    pub(super) fn new(store: &Arc<Store>, nar: &NarHash, size: u64) -> Result<Self, DiskError> {
-        Ok(Self { busy: store.busy(), partial: store.partial(nar, size)? })
-    }
-
-    pub(super) fn partial(&self) -> &Partial {
-        &self.partial
+    /// Opens what is there of an archive; `None` if it is whole. Blocks until nobody else has it open.
+    pub(super) fn new(store: &Arc<Store>, nar: &NarHash, size: u64) -> Result<Option<Self>, DiskError> {
+        let busy = store.busy();
+        Ok(store.partial(nar, size)?.map(|partial| Self { partial, busy }))
     }
 
     /// Gives it its name. Blocks.
@@ -153,14 +150,15 @@ impl Fetches {
         watch
     }
 
-    /// Its file is open.
-    pub(super) fn opened(&mut self, nar: &NarHash, open: Open) {
-        if let Some(fetching) = self.fetches.get_mut(nar) {
-            fetching.here = fetching.pieces - open.partial.left();
-            // Nobody writes yet.
-            *fetching.partial.write().unwrap_or_else(PoisonError::into_inner) = Some(open);
-            fetching.tell();
-        }
+    /// Its file is open. Returns the pieces that are missing; `None` if nobody waits for it any more.
+    pub(super) fn opened(&mut self, nar: &NarHash, open: Open) -> Option<BTreeSet<u64>> {
+        let fetching = self.fetches.get_mut(nar)?;
+        let missing = open.partial.missing();
+        fetching.here = fetching.pieces - missing.len() as u64;
+        // Nobody writes yet.
+        *fetching.partial.write().unwrap_or_else(PoisonError::into_inner) = Some(open);
+        fetching.tell();
+        Some(missing)
     }
 
     /// A piece is on its way.
