@@ -106,7 +106,7 @@ impl Here {
 
     /// Where the latest realisation of every action is, the latest recorded first.
     pub(crate) fn latest(&self) -> Result<Vec<Location>, IndexError> {
-        self.indexed(|index| index.latest().collect())
+        self.indexed(Index::latest)
     }
 
     pub(crate) fn built(&self, at: Location) -> Result<Realisation, RecordReadError> {

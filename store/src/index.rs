@@ -1,7 +1,7 @@
 //! The index: where in the journal each fact lies. It can be deleted at any time (SPEC §9.4).
 //!
-//! One sled tree, so that a batch and the mark of how far the journal is applied are one atomic
-//! write. Integers are big-endian, so that keys sort as numbers do.
+//! One sled tree, in which the mark of how far the journal is applied comes last. Integers are
+//! big-endian, so that keys sort as numbers do.
 //!
 //! ```text
 //! key                          value
@@ -21,21 +21,22 @@
 //! What is known of sled 0.34.7 shapes this module: its flush is no fsync, so the index is believed
 //! only if it cannot have lived through a power cut since it was last synced; it can panic on
 //! damaged files, so every call is made under `catch_unwind`; values beyond 4 KiB can leak for
-//! ever, so there are none; it can hang if it is given more than it can write, so it is waited for.
+//! ever, so there are none; and it can stand still for ever if seven writes of its log are due at
+//! once, so it is never given so much ([`AT_ONCE`]).
 
 mod changes;
 pub(crate) mod claims;
 pub(crate) mod late;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fs::OpenOptions,
     io::{self, Read as _},
     ops::{Range, RangeInclusive},
     os::unix::fs::FileExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use protocol::{
@@ -46,7 +47,7 @@ use protocol::{
 };
 
 use self::{
-    changes::{Batch, Changes},
+    changes::Changes,
     claims::{Claim, Outcome},
 };
 use crate::{
@@ -60,10 +61,14 @@ const VERSION: u8 = 3;
 /// sled's default cache is 1 GiB.
 const CACHE_BYTES: u64 = 64 << 20;
 
-/// Bytes that sled is given before it has to have written them. Without such a bound, what a slow disk has
-/// not taken yet is in memory; and when much is, all of sled's threads may come to wait for a lock
-/// whose owner waits for one of them to shorten the file, for ever.
-const UNWRITTEN_BYTES: usize = 1 << 20;
+/// Entries that sled is given at once, about; before it is given more, it has to have written these.
+///
+/// Each segment of its log that is full (512 KiB), and what else is due of it, is written by one of seven
+/// threads, which then waits for the lock of the segments' accounts. Who needs the next segment may
+/// hold that lock, and wait for one of the seven to shorten the file. So sled stands still for ever if
+/// seven writes were due before that; and there were fourteen of 4,096 entries, and a thousand of as
+/// many one by one. An entry costs 1 to 2 KiB of log, and 10 KiB when others are moved for it.
+const AT_ONCE: usize = 64;
 
 /// Places of a feed whose statements are in one entry: a feed is dense, and each entry of sled's costs
 /// as much as decoding ten statements. 768 bytes.
@@ -160,8 +165,6 @@ pub(crate) struct Index {
     synced: PathBuf,
     boot: [u8; 16],
     dirty: AtomicBool,
-    /// Bytes that sled was given since it was last waited for.
-    unwritten: AtomicUsize,
 }
 
 const ACTION: u8 = b'a';
@@ -193,13 +196,7 @@ impl Index {
                 other => break other?,
             }
         };
-        Ok(Self {
-            db: Some(db),
-            synced,
-            boot: boot_id(),
-            dirty: AtomicBool::new(false),
-            unwritten: AtomicUsize::new(0),
-        })
+        Ok(Self { db: Some(db), synced, boot: boot_id(), dirty: AtomicBool::new(false) })
     }
 
     fn ask<T>(&self, f: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, IndexError> {
@@ -226,8 +223,9 @@ impl Index {
         self.ask(|db| Ok(db.is_empty())).unwrap_or(false)
     }
 
-    /// Applies records, in the order of the journal. What they change is written in one batch with the
-    /// mark behind them, or, if it is much, in several.
+    /// Applies records, in the order of the journal. What they change is written in several batches, if it
+    /// is much, and the mark behind them in the last: what was written without it is written again
+    /// when the journal is replayed, and nothing else.
     pub(crate) fn apply(&self, journal: [u8; 16], records: &[Placed]) -> Result<(), IndexError> {
         let mut records = records.iter();
         loop {
@@ -240,18 +238,13 @@ impl Index {
             }
             let Some(last) = last else { return Ok(()) };
             let applied = Applied { journal, last: last.at, crc: last.crc, boot: self.boot };
-            self.write(changes.finish(&applied))?;
+            changes.finish(&applied).into_iter().try_for_each(|part| self.write(part))?;
         }
     }
 
-    fn write(&self, Batch { sled, bytes }: Batch) -> Result<(), IndexError> {
+    fn write(&self, batch: sled::Batch) -> Result<(), IndexError> {
         self.dirty.store(true, Relaxed);
-        self.ask(|db| db.apply_batch(sled))?;
-        if self.unwritten.fetch_add(bytes, Relaxed) + bytes < UNWRITTEN_BYTES {
-            return Ok(());
-        }
-        self.unwritten.store(0, Relaxed);
-        self.ask(|db| db.flush()).map(drop)
+        self.ask(|db| db.flush().and_then(|_| db.apply_batch(batch)))
     }
 
     pub(crate) fn action(&self, id: &ActionId) -> Result<Option<Location>, IndexError> {
@@ -280,16 +273,17 @@ impl Index {
         value.map(|v| read_location(&v).ok_or(IndexError::Value)).transpose()
     }
 
-    /// The latest `Built` of every action, the latest first.
-    pub(crate) fn latest(&self) -> impl Iterator<Item = Result<Location, IndexError>> + '_ {
-        self.scan(vec![ORDER], true).filter_map(|entry| {
-            let latest = entry.and_then(|(key, value)| {
-                let at = read_location(&key[1..]).ok_or(IndexError::Value)?;
-                let action = ActionId::from_bytes(value[..].try_into().map_err(|_| IndexError::Value)?);
-                Ok((self.realisation(&action)? == Some(at)).then_some(at))
-            });
-            latest.transpose()
-        })
+    /// The latest `Built` of every action, the latest first; of one that is recorded meanwhile, this or
+    /// the one before it.
+    pub(crate) fn latest(&self) -> Result<Vec<Location>, IndexError> {
+        let (mut seen, mut latest) = (HashSet::new(), Vec::new());
+        for entry in self.scan(vec![ORDER], true) {
+            let (key, action) = entry?;
+            if seen.insert(id_at(&action, 0)?) {
+                latest.push(read_location(&key[1..]).ok_or(IndexError::Value)?);
+            }
+        }
+        Ok(latest)
     }
 
     /// The actions that made an archive, in the order of their ids.
@@ -709,5 +703,62 @@ mod tests {
         std::fs::remove_file(&mark).unwrap();
         assert_eq!(open(2).applied().unwrap().unwrap().last.offset, 80);
         assert_eq!(open(3).applied().unwrap(), None);
+    }
+    /// Bytes that this process gave the system to write.
+    #[cfg(target_os = "linux")]
+    fn written() -> usize {
+        let io = std::fs::read_to_string("/proc/self/io").unwrap();
+        let line = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
+        line.parse().unwrap()
+    }
+
+    /// In a process of its own, since the others write as well.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn child_writes() {
+        let Some(home) = std::env::var_os("INDEX_HOME").map(PathBuf::from) else { return };
+        let index = Index::open(&home.join("index"), home.join("mark")).unwrap();
+        let id = |n: u32| *blake3::hash(&n.to_le_bytes()).as_bytes();
+        // Two entries of each, all over the keys, the longest that there are.
+        let mut said = 0;
+        let mut more = |count| {
+            let record = |n| Placed {
+                at: Location { segment: 1, offset: n * 100, len: 10 },
+                crc: n,
+                gist: Gist::Statement {
+                    attester: AttesterKey::from_bytes(id(n % 3000)),
+                    place: u64::from(n / 3000),
+                    claim: Some((ActionId::from_bytes(id(n)), Outcome::number(1))),
+                    bears: false,
+                },
+            };
+            let records: Vec<_> = (said..said + count).map(record).collect();
+            said += count;
+            index.apply([1; 16], &records).unwrap();
+            index.ask(|db| db.flush()).unwrap();
+        };
+        more(50_000);
+        let mut part = || {
+            let before = written();
+            more(AT_ONCE as u32 / 2 - 1);
+            written() - before
+        };
+        println!("\nmost: {}", (0..100).map(|_| part()).max().unwrap());
+    }
+
+    /// Of sled's seven threads enough are left.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_sled_is_given_at_once_fits_in_two_segments() {
+        let home = tempfile::tempdir().unwrap();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "index::tests::child_writes", "--nocapture"])
+            .env("INDEX_HOME", home.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(child.stdout).unwrap();
+        let most = said.lines().find_map(|line| line.strip_prefix("most: ")?.parse::<usize>().ok());
+        let most = most.unwrap_or_else(|| panic!("{said}"));
+        assert!((AT_ONCE * 200..2 * (512 << 10)).contains(&most), "{most}");
     }
 }

@@ -21,9 +21,11 @@ use std::{
 use protocol::{
     action::{Action, FetchAction},
     id::NarHash,
+    key::{AttesterKey, SigningKey},
     name::Name,
     nar,
     output::Output,
+    statement::{Body, Ending, Failure, Platform},
 };
 
 use crate::{Fact, Notice, Realisation, Store};
@@ -198,6 +200,8 @@ impl Disk {
             assert_eq!(built.map(|built| built.outputs[&Name::out()].nar), Some(hash), "cut {cut}: fact {n}");
             assert!(store.pins().unwrap().contains_key(&format!("pin {n}")), "cut {cut}: pin {n}");
         }
+        let said = store.head(&AttesterKey::of(&key())).unwrap().len();
+        assert!(said >= self.acknowledged.len() as u64, "cut {cut}: {said} statements");
         let report = store.verify(false, |_, _| {}).unwrap();
         assert!(report.is_clean(), "cut {cut}, {index:?}: {report:?}");
         one_thing(&store, 1_000_000);
@@ -225,12 +229,17 @@ fn archive(n: u32) -> Vec<u8> {
     nar::dump_file(Vec::new(), n.is_multiple_of(2), content.len() as u64, &content[..]).unwrap()
 }
 
-/// Admits an archive, records what it is of, pins it.
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[1; 32])
+}
+
+/// Admits an archive, records what it is of, pins it, and says something of it.
 fn one_thing(store: &Store, n: u32) {
     let (action, bytes) = (action(n), archive(n));
     let nar = store.admit(&bytes[..], None, u64::MAX).unwrap().hash;
+    let id = action.id();
     let built = Realisation {
-        action: action.id(),
+        action: id,
         derivation: None,
         name: Name::new("hello").unwrap(),
         outputs: BTreeMap::from([(Name::out(), Output { nar, size: bytes.len() as u64 })]),
@@ -240,6 +249,9 @@ fn one_thing(store: &Store, n: u32) {
     };
     store.record_all(&[Fact::Action(action), Fact::Built(built)]).unwrap();
     store.pin(&format!("pin {n}"), &BTreeSet::from([nar])).unwrap();
+    let platform = Platform::here(Name::new("none").unwrap());
+    let failed = Failure { action: id, step: 1, ending: Ending::Trap, platform };
+    store.say(&key(), 0, [Body::Failed(failed)]).unwrap();
 }
 
 #[test]

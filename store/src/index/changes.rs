@@ -1,12 +1,12 @@
-//! What records change in the index, gathered until it is written in one batch.
+//! What records change in the index, gathered until it is written.
 
 use std::collections::{BTreeMap, btree_map};
 
 use protocol::key::AttesterKey;
 
 use super::{
-    ACTION, APPLIED, Applied, BEARING, DIVIDED, Gist, Index, IndexError, LOCATION_BYTES, MAKER, ORDER, PIN,
-    REALISATION, block_key,
+    ACTION, APPLIED, AT_ONCE, Applied, BEARING, DIVIDED, Gist, Index, IndexError, LOCATION_BYTES, MAKER,
+    ORDER, PIN, REALISATION, block_key,
     claims::{Blocks, Claim},
     key, location_bytes, slot,
 };
@@ -15,14 +15,12 @@ use crate::journal::Placed;
 /// Longest value, see the header of `index.rs`; ours are much shorter.
 const VALUE_BYTES: usize = 4096;
 
-/// Entries that are changed at once, about: 4 MiB of them, which are in memory twice meanwhile.
+/// Entries that are changed together, about: 4 MiB of them, which are in memory twice meanwhile.
 const MANY: usize = 4096;
 
 pub(super) struct Changes<'i> {
     index: &'i Index,
-    batch: Batch,
-    /// Entries of the batch.
-    entries: usize,
+    parts: Parts,
     /// Pins that are gone.
     unpinned: Vec<String>,
     /// Blocks of statements, by feed and place.
@@ -31,20 +29,19 @@ pub(super) struct Changes<'i> {
     claims: Blocks<'i>,
 }
 
-/// What sled is given at once.
+/// What sled is given, one part after the other.
 #[derive(Default)]
-pub(super) struct Batch {
-    pub(super) sled: sled::Batch,
-    /// Of keys and values.
-    pub(super) bytes: usize,
+struct Parts {
+    full: Vec<sled::Batch>,
+    last: sled::Batch,
+    in_last: usize,
 }
 
 impl<'i> Changes<'i> {
     pub(super) fn new(index: &'i Index) -> Self {
         Self {
             index,
-            batch: Batch::default(),
-            entries: 0,
+            parts: Parts::default(),
             unpinned: Vec::new(),
             feeds: BTreeMap::new(),
             claims: Blocks::new(index),
@@ -53,23 +50,23 @@ impl<'i> Changes<'i> {
 
     /// Whether they should be written before there are more.
     pub(super) fn are_many(&self) -> bool {
-        self.entries + self.unpinned.len() + self.feeds.len() + self.claims.changed() >= MANY
+        self.parts.entries() + self.unpinned.len() + self.feeds.len() + self.claims.changed() >= MANY
     }
 
     pub(super) fn add(&mut self, Placed { at: location, gist, .. }: &Placed) -> Result<(), IndexError> {
         let at = location_bytes(*location);
         match gist {
-            Gist::Action(id) => self.put(key(ACTION, id.as_bytes()), &at),
+            Gist::Action(id) => self.parts.put(key(ACTION, id.as_bytes()), &at),
             Gist::Built { action, nars } => {
-                self.put(key(REALISATION, action.as_bytes()), &at);
-                self.put(key(ORDER, &at), action.as_bytes());
+                self.parts.put(key(REALISATION, action.as_bytes()), &at);
+                self.parts.put(key(ORDER, &at), action.as_bytes());
                 for nar in nars {
-                    self.put([&[MAKER], &nar.as_bytes()[..], action.as_bytes()].concat(), &at);
+                    self.parts.put([&[MAKER], &nar.as_bytes()[..], action.as_bytes()].concat(), &at);
                 }
             }
             Gist::Pinned(name) => {
                 self.unpinned.retain(|n| n != name);
-                self.put(key(PIN, name.as_bytes()), &at);
+                self.parts.put(key(PIN, name.as_bytes()), &at);
             }
             Gist::Unpinned(name) => self.unpinned.push(name.clone()),
             Gist::Statement { attester, place, claim, bears } => {
@@ -78,10 +75,10 @@ impl<'i> Changes<'i> {
                     self.claims.add(&Claim { action, at: *location, outcome })?;
                 }
                 if *bears {
-                    self.put(bearing(attester, &at), &[]);
+                    self.parts.put(bearing(attester, &at), &[]);
                 }
             }
-            Gist::Bearing(attester) => self.put(bearing(attester, &at), &[]),
+            Gist::Bearing(attester) => self.parts.put(bearing(attester, &at), &[]),
         }
         Ok(())
     }
@@ -106,30 +103,56 @@ impl<'i> Changes<'i> {
         Ok(())
     }
 
-    fn put(&mut self, key: Vec<u8>, value: &[u8]) {
-        self.entries += 1;
-        self.batch.put(key, value);
-    }
-
-    /// All of it, and the mark of how far the journal is applied with it.
-    pub(super) fn finish(self, applied: &Applied) -> Batch {
-        let Self { mut batch, unpinned, feeds, claims, .. } = self;
-        feeds.into_iter().for_each(|(block, places)| batch.put(block, &places));
+    /// All of it, and the mark of how far the journal is applied behind it. If only some parts are written,
+    /// all that was known before is found, and writing all of them later comes to the same.
+    pub(super) fn finish(self, applied: &Applied) -> Vec<sled::Batch> {
+        let Self { mut parts, unpinned, feeds, claims, .. } = self;
+        // The last words on these keys.
+        unpinned.iter().for_each(|name| parts.remove(key(PIN, name.as_bytes())));
+        feeds.into_iter().for_each(|(block, places)| parts.put(block, &places));
         let (blocks, divided) = claims.finish();
-        blocks.for_each(|(block, claims)| batch.put(block, &claims));
-        divided.iter().for_each(|action| batch.put(key(DIVIDED, action.as_bytes()), &[]));
-        batch.put(APPLIED.to_vec(), &applied.bytes());
-        // A batch keeps the last word on each key, and these are the last words on theirs.
-        unpinned.iter().for_each(|name| batch.sled.remove(key(PIN, name.as_bytes())));
-        batch
+        // Before the claims, since who adds a claim again does not find out whether it divided them.
+        divided.iter().for_each(|action| parts.put(key(DIVIDED, action.as_bytes()), &[]));
+        for (block, claims, is_half) in blocks {
+            // What is taken out of one block is written into the next one in the same part.
+            if is_half { parts.put_beside(block, &claims) } else { parts.put(block, &claims) }
+        }
+        parts.put_beside(APPLIED.to_vec(), &applied.bytes());
+        let Parts { mut full, last, .. } = parts;
+        full.push(last);
+        full
     }
 }
 
-impl Batch {
+impl Parts {
+    /// Of all of them, about.
+    fn entries(&self) -> usize {
+        self.full.len() * AT_ONCE + self.in_last
+    }
+
     fn put(&mut self, key: Vec<u8>, value: &[u8]) {
+        self.make_room();
+        self.put_beside(key, value);
+    }
+
+    /// In the same part as the one before.
+    fn put_beside(&mut self, key: Vec<u8>, value: &[u8]) {
         assert!(value.len() <= VALUE_BYTES, "the index holds small values only");
-        self.bytes += key.len() + value.len();
-        self.sled.insert(key, value);
+        self.in_last += 1;
+        self.last.insert(key, value);
+    }
+
+    fn remove(&mut self, key: Vec<u8>) {
+        self.make_room();
+        self.in_last += 1;
+        self.last.remove(key);
+    }
+
+    fn make_room(&mut self) {
+        if self.in_last >= AT_ONCE {
+            self.full.push(std::mem::take(&mut self.last));
+            self.in_last = 0;
+        }
     }
 }
 

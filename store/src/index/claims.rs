@@ -106,13 +106,15 @@ pub(super) fn behind(action: &ActionId) -> Vec<u8> {
 pub(super) struct Blocks<'i> {
     index: &'i Index,
     changed: BTreeMap<Vec<u8>, Vec<[u8; BYTES]>>,
+    /// The keys of those that were split off.
+    halves: BTreeSet<Vec<u8>>,
     /// Of which something else is said now than before.
     divided: BTreeSet<ActionId>,
 }
 
 impl<'i> Blocks<'i> {
     pub(super) fn new(index: &'i Index) -> Self {
-        Self { index, changed: BTreeMap::new(), divided: BTreeSet::new() }
+        Self { index, changed: BTreeMap::new(), halves: BTreeSet::new(), divided: BTreeSet::new() }
     }
 
     pub(super) fn add(&mut self, claim: &Claim) -> Result<(), IndexError> {
@@ -131,7 +133,9 @@ impl<'i> Blocks<'i> {
         block.insert(at, bytes);
         if block.len() > BLOCK {
             let upper = block.split_off(BLOCK / 2);
-            self.changed.insert([&[CLAIM], &upper[0][..]].concat(), upper);
+            let key = [&[CLAIM], &upper[0][..]].concat();
+            self.halves.insert(key.clone());
+            self.changed.insert(key, upper);
         }
         Ok(())
     }
@@ -171,8 +175,14 @@ impl<'i> Blocks<'i> {
         self.changed.len() + self.divided.len()
     }
 
-    /// What is to be written: blocks, and the actions that are divided.
-    pub(super) fn finish(self) -> (impl Iterator<Item = (Vec<u8>, Vec<u8>)>, BTreeSet<ActionId>) {
-        (self.changed.into_iter().map(|(key, claims)| (key, claims.into_flattened())), self.divided)
+    /// What is to be written: blocks in the order of their keys, and whether they are the half of the one
+    /// before; and the actions that are divided.
+    pub(super) fn finish(self) -> (impl Iterator<Item = (Vec<u8>, Vec<u8>, bool)>, BTreeSet<ActionId>) {
+        let Self { changed, halves, divided, .. } = self;
+        let blocks = changed.into_iter().map(move |(key, claims)| {
+            let is_half = halves.contains(&key);
+            (key, claims.into_flattened(), is_half)
+        });
+        (blocks, divided)
     }
 }

@@ -147,7 +147,7 @@ mod tests {
         KeepError, Kept, LookupError, Notice, Rebuilt, RecordError, Store,
         books::{Books, Here},
         disk,
-        index::{CLAIM, claims::Outcome},
+        index::{Applied, CLAIM, changes::Changes, claims::Outcome},
     };
 
     fn id(n: u32) -> [u8; 32] {
@@ -208,6 +208,55 @@ mod tests {
         let applied = prompt.applied().unwrap();
         assert_eq!(applied.map(|applied| applied.last.offset), Some((n - 1) * 100));
         assert_eq!(late.index.applied().unwrap(), applied);
+    }
+
+    /// Killed between two parts: what was known before is found, and nothing twice; and when the journal
+    /// is replayed, all of it is.
+    #[test]
+    fn half_of_it_is_written() {
+        const BEFORE: u32 = 9000;
+        let records: Vec<_> = (0..12_000).map(record).collect();
+        let actions = || (0..5000).map(|n| ActionId::from_bytes(id(n)));
+        let index = |dir: &tempfile::TempDir| {
+            Index::open(&dir.path().join("index"), dir.path().join("mark")).unwrap()
+        };
+        let whole = tempfile::tempdir().unwrap();
+        let whole = index(&whole);
+        let begun = tempfile::tempdir().unwrap();
+        let first = index(&begun);
+        let (before, rest) = records.split_at(BEFORE as usize);
+        [&whole, &first].iter().for_each(|index| index.apply([1; 16], before).unwrap());
+        let known: Vec<_> = actions().map(|action| whole.claims(&action).unwrap()).collect();
+        let (latest, applied) = (whole.latest().unwrap().len(), whole.applied().unwrap());
+        whole.apply([1; 16], rest).unwrap();
+        drop(first);
+        let count = {
+            let copy = killed(begun.path());
+            parts(&index(&copy), rest).len()
+        };
+        assert!(count > 9, "{count}");
+        for written in 0..count {
+            let copy = killed(begun.path());
+            let index = index(&copy);
+            parts(&index, rest).into_iter().take(written).for_each(|part| index.write(part).unwrap());
+            assert_eq!(index.applied().unwrap(), applied);
+            assert!(index.latest().unwrap().len() >= latest);
+            for (action, known) in actions().zip(&known) {
+                let found = index.claims(&action).unwrap();
+                assert!(found.is_sorted_by(|a, b| a.at.offset < b.at.offset), "{written}: {found:?}");
+                assert!(found.starts_with(known), "{written}: {found:?}, not {known:?}");
+            }
+            index.apply([1; 16], rest).unwrap();
+            assert_eq!(entries(&index), entries(&whole), "{written}");
+        }
+    }
+
+    /// What the records change, as it is written.
+    fn parts(index: &Index, records: &[Placed]) -> Vec<sled::Batch> {
+        let mut changes = Changes::new(index);
+        records.iter().for_each(|record| changes.add(record).unwrap());
+        let last = records.last().unwrap();
+        changes.finish(&Applied { journal: [1; 16], last: last.at, crc: last.crc, boot: [0; 16] })
     }
 
     fn key() -> SigningKey {
