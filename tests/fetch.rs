@@ -124,7 +124,7 @@ fn a_build_takes_what_others_built() {
     assert!(had && built && !said.err.contains("built large"), "{}", said.err);
     // It is not signed what was not executed.
     let list = dave.sandbox.ok(["attest", "list"]);
-    assert!(list.lines().any(|line| line.ends_with("  self  1 statements")), "{list}");
+    assert!(list.lines().any(|line| line.ends_with("  self  1 statement")), "{list}");
 
     let erin = Machine::new(ASSIZE);
     erin.trusts("alice", &alice);

@@ -174,6 +174,8 @@ fn a_graph_is_resolved_by_hashes() {
     // One of the two withdraws what it said of `a`: then nothing can be known of `b`, though both
     // still say the same of it.
     place.ok("bob", "assize attest retract 0");
+    let again = place.shell("bob", "assize attest retract 0");
+    assert_eq!((again.code, &*again.err), (0, "it counts no more already\n"));
     place.ok("bob", "assize attest export -o bob.evidence");
     place.ok("carol", "assize attest import bob.evidence");
     let blocked = place.shell("carol", "assize why --all b");
@@ -214,6 +216,7 @@ fn keys_are_kept() {
     assert_eq!(own.code, 12, "{}", own.err);
     // With a key that was revoked nothing is signed, and it names no successor.
     place.ok("elsewhere", "chmod 600 elsewhere/keys/attester");
+    assert_eq!(place.shell("elsewhere", "assize key revoke").code, 2);
     place.ok("elsewhere", "assize key revoke --now");
     let built = place.shell("elsewhere", "assize build --rebuild b");
     assert_eq!(built.code, 0, "{}", built.err);
@@ -226,6 +229,37 @@ fn keys_are_kept() {
     assert!(rotated.err.contains("can name no successor"), "{}", rotated.err);
     place.ok("elsewhere", "assize attest publish");
     assert_eq!(place.ok("elsewhere", "assize attest list self").lines().count(), 2);
+}
+
+/// What a machine said with its keys is its own.
+#[test]
+fn a_key_before_is_no_stranger() {
+    let place = Place::new(PROJECT);
+    place.ok("alice", "assize build b");
+    for _ in 0..2 {
+        place.ok("alice", "assize key rotate");
+    }
+    place.ok("alice", "assize attest publish");
+    let mut feeds: Vec<_> = place.ok("alice", "assize attest list").lines().map(str::to_owned).collect();
+    feeds.iter_mut().for_each(|line| *line = line.split_once("  ").unwrap().1.to_owned());
+    feeds.sort();
+    assert_eq!(feeds.len(), 3, "{feeds:?}");
+    assert!(feeds[0].starts_with("self  2 statements"), "{feeds:?}");
+    assert!(feeds[1..].iter().all(|line| line.starts_with("self, before  ")), "{feeds:?}");
+}
+
+/// A preset is chosen as often as one likes, until the file is somebody's.
+#[test]
+fn another_preset_is_chosen() {
+    let place = Place::new(PROJECT);
+    for preset in ["two-thirds", "one", "solo"] {
+        place.ok("alice", &format!("assize policy use {preset}"));
+    }
+    assert!(place.ok("alice", "assize policy show").contains("everything: solo: "));
+    place.ok("alice", "echo '// mine' >> alice/config.jsonnet");
+    let mine = place.shell("alice", "assize policy use one");
+    assert_eq!(mine.code, 12, "{}", mine.err);
+    assert!(mine.err.contains("is yours"), "{}", mine.err);
 }
 
 /// What is not signed, because of a crash or on purpose, is signed later, and once.

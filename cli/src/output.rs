@@ -194,6 +194,14 @@ pub(crate) fn bytes(n: u64) -> String {
     format!("{value:.1} TiB")
 }
 
+/// How many there are of what is named in the singular: `1 archive`, `2 archives`.
+pub(crate) fn count(n: impl TryInto<u64>, one: &str) -> String {
+    match n.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {one}"),
+        n => format!("{n} {one}s"),
+    }
+}
+
 /// A time for people: `0.4 s`, `12 s`, `3 min 05 s`.
 pub(crate) fn duration(time: std::time::Duration) -> String {
     match time.as_secs() {

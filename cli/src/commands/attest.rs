@@ -18,7 +18,10 @@ use protocol::{
 };
 use serde_json::json;
 use store::{Kept, Store};
-use trust::roster::{Roster, SELF};
+use trust::{
+    roster::SELF,
+    standing::{Against, Standing, Standings},
+};
 
 use crate::{
     context::{Context, Project},
@@ -26,6 +29,9 @@ use crate::{
     file,
     output::{self, Style},
 };
+
+/// Keys of one machine, one after the other, that are looked through for its own.
+const MACHINE_KEYS: usize = 64;
 
 /// Statements about builds: list, sign, withdraw, and carry from machine to machine
 #[derive(clap::Subcommand, Debug)]
@@ -133,27 +139,30 @@ pub(crate) fn attester(context: &Context, text: &str) -> Result<AttesterKey, Cli
     })
 }
 
-/// What people here call a key.
-pub(crate) fn called(roster: &Roster, own: Option<&AttesterKey>, key: &AttesterKey) -> String {
-    match roster.name_of(key) {
-        _ if own == Some(key) => SELF.into(),
-        Some(name) => name.to_string(),
-        None => "a stranger".into(),
-    }
-}
-
 fn feeds(context: &Context) -> Result<(), CliError> {
     let (store, roster) = (context.store()?, context.roster().read()?);
     let own = context.keys().load()?.map(|key| AttesterKey::of(&key));
+    let mut standings = Standings::default();
+    let attesters = store.attesters()?;
+    for key in &attesters {
+        store.bearing(key)?.iter().for_each(|evidence| standings.apply(evidence));
+    }
+    let successor = |key: &AttesterKey| standings.of(key).and_then(Standing::successor);
     let mut data = Vec::new();
-    for key in store.attesters()? {
-        let (head, bearing) = (store.head(&key)?, store.bearing(&key)?);
-        let standing: trust::standing::Standings = bearing.iter().collect();
-        let against = standing.of(&key).and_then(trust::standing::Standing::against_all);
-        let name = called(&roster, own.as_ref(), &key);
+    for key in attesters {
+        let head = store.head(&key)?;
+        let against = standings.of(&key).and_then(Standing::against_all);
+        // As many steps as there are successors: they may name each other.
+        let mut successors = std::iter::successors(Some(key), successor).take(MACHINE_KEYS);
+        let name = match roster.name_of(&key) {
+            _ if own == Some(key) => SELF.to_owned(),
+            Some(name) => name.to_string(),
+            None if own.is_some_and(|own| successors.any(|key| key == own)) => format!("{SELF}, before"),
+            None => "a stranger".to_owned(),
+        };
         if !context.json {
             let against = against.map_or_else(String::new, |a| format!("  {}", describe_against(a)));
-            output::say(&format!("{key}  {name}  {} statements{against}", head.len()))?;
+            output::say(&format!("{key}  {name}  {}{against}", output::count(head.len(), "statement")))?;
         }
         data.push(json!({ "key": key, "name": name, "statements": head.len(), "against": against }));
     }
@@ -164,8 +173,7 @@ fn feeds(context: &Context) -> Result<(), CliError> {
 }
 
 /// Why something does not count, for people.
-pub(crate) fn describe_against(against: trust::standing::Against) -> String {
-    use trust::standing::Against;
+pub(crate) fn describe_against(against: Against) -> String {
     match against {
         Against::Equivocated => "equivocated: nothing it says counts, for ever".into(),
         Against::Revoked { since } => format!("revoked from place {since} on"),
@@ -227,7 +235,7 @@ fn as_json(signed: &Signed) -> serde_json::Value {
 fn list(context: &Context, whose: &str, from: u64) -> Result<(), CliError> {
     let key = attester(context, whose)?;
     let store = context.store()?;
-    let standing: trust::standing::Standings = store.bearing(&key)?.iter().collect();
+    let standing: Standings = store.bearing(&key)?.iter().collect();
     for signed in store.statements(&key, from) {
         let signed = signed?;
         let place = signed.statement().seq;
@@ -269,17 +277,24 @@ fn publish(context: &Context) -> Result<(), CliError> {
     for signed in &said {
         output::say(&format!("{:>6}  {}", signed.statement().seq, describe(signed)))?;
     }
-    context.tell(&format!("{} statements are new", said.len()));
+    context.tell(&output::count(said.len(), "new statement"));
     Ok(())
 }
 
 fn retract(context: &Context, first: u64, last: u64) -> Result<(), CliError> {
     let key = context.key()?;
     let store = context.store()?;
-    let len = store.head(&AttesterKey::of(&key))?.len();
+    let attester = AttesterKey::of(&key);
+    let len = store.head(&attester)?.len();
     if first > last || last >= len {
         let what = format!("there are no places {first} to {last} in a feed of {len} statements");
         return Err(CliError::new(Code::Usage, what).hint("list it with `assize attest list self`"));
+    }
+    let standing: Standings = store.bearing(&attester)?.iter().collect();
+    let counts = |place| standing.of(&attester).is_none_or(|standing| standing.against(place).is_none());
+    if !(first..=last).any(counts) {
+        context.tell(if first == last { "it counts no more already" } else { "they count no more already" });
+        return Ok(());
     }
     let said = store.say(&key, attest::now(), [Body::Retract { first, last }])?;
     for signed in &said {
@@ -436,7 +451,7 @@ fn verify(context: &Context, path: &Path) -> Result<(), CliError> {
         return Ok(output::json("evidence", &data)?);
     }
     for (key, (statements, proofs)) in &found {
-        output::say(&format!("{key}  {statements} statements, all signed by it"))?;
+        output::say(&format!("{key}  {}, all signed by it", output::count(*statements, "statement")))?;
         for proof in proofs {
             output::say(&format!("  {} {proof}", Style::Busy.paint("!")))?;
         }

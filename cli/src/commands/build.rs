@@ -180,7 +180,11 @@ impl Build {
             }
         }
         if let Some(n) = self.check {
-            context.tell(&format!("{} {n} builds, the same outputs", Style::Good.paint("✔")));
+            context.tell(&format!(
+                "{} {}, the same outputs",
+                Style::Good.paint("✔"),
+                output::count(n, "build")
+            ));
         }
         if again {
             outputs.iter_mut().for_each(|output| output.checked = Some(times));

@@ -100,7 +100,7 @@ fn memory() -> Check {
 
 fn processors() -> Check {
     let n = std::thread::available_parallelism().map_or(1, usize::from);
-    Check::good("processors", format!("{n} builds at once"))
+    Check::good("processors", format!("{} at once", output::count(n, "build")))
 }
 
 fn config(context: &Context) -> Check {
@@ -128,9 +128,10 @@ fn store(context: &Context) -> Vec<Check> {
             Ok(usage) => checks.push(Check::good(
                 "store",
                 format!(
-                    "{}: {} archives, {}",
+                    "{}: {}, {}; with all else {}",
                     context.home.display(),
-                    usage.nars.files,
+                    output::count(usage.nars.files, "archive"),
+                    bytes(usage.nars.bytes),
                     bytes(usage.bytes())
                 ),
             )),

@@ -63,7 +63,7 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "PLACE", default_value_t = 0, hide_default_value = true)]
         since: u64,
         /// File to write the certificate to
-        #[arg(short, long, value_name = "FILE", required_unless_present = "now")]
+        #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
         /// Revoke it here and now, which cannot be undone
         #[arg(long)]
@@ -122,7 +122,8 @@ fn backup(context: &Context, dir: &Path) -> Result<(), CliError> {
         return Ok(output::json("backup", &data)?);
     }
     context.tell(&format!(
-        "the key and {count} statements of its feed are in `{}`; make a new backup now and then",
+        "the key and {} of its feed are in `{}`; make a new backup now and then",
+        output::count(count, "statement"),
         dir.display()
     ));
     Ok(())
@@ -144,7 +145,7 @@ fn restore(context: &Context, dir: &Path) -> Result<(), CliError> {
     if context.json {
         return Ok(output::json("restore", &serde_json::json!({ "key": attester, "statements": len }))?);
     }
-    context.tell(&format!("restored {attester} with {len} statements"));
+    context.tell(&format!("restored {attester} with {}", output::count(len, "statement")));
     context.tell(
         "if it said more after that backup, import that first from whoever has it, before the next build",
     );
@@ -176,6 +177,10 @@ fn rotate(context: &Context) -> Result<(), CliError> {
 }
 
 fn revoke(context: &Context, since: u64, output: Option<&Path>, now: bool) -> Result<(), CliError> {
+    if output.is_none() && !now {
+        return Err(CliError::new(Code::Usage, "revoke it now, or write a certificate to do so later?")
+            .hint("`--output FILE` writes one; `--now` revokes the key here, which cannot be undone"));
+    }
     let key = existing(context)?;
     let attester = AttesterKey::of(&key);
     let certificate = Evidence::Revocation(Revocation::sign(&key, since));

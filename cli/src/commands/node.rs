@@ -314,11 +314,13 @@ fn status(context: &Context) -> Result<ExitCode, CliError> {
         n => format!(", {n} missing"),
     };
     output::say(&format!(
-        "feeds      {}, with {} statements{missing}; {} followed",
-        feeds.feeds, feeds.statements, feeds.followed
+        "feeds      {}, with {}{missing}; {} followed",
+        feeds.feeds,
+        output::count(feeds.statements, "statement"),
+        feeds.followed
     ))?;
     if feeds.wanted > 0 {
-        output::say(&format!("fetching   {} archives", feeds.wanted))?;
+        output::say(&format!("fetching   {}", output::count(feeds.wanted, "archive")))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -146,7 +146,16 @@ fn choose(context: &Context, preset: &str) -> Result<(), CliError> {
             .hint(format!("the presets are {}", presets.join(", "))));
     };
     let path = context.config_file();
-    if path.exists() {
+    let text = |preset: &Preset| {
+        let preset = preset.name();
+        format!(
+            "// What is not said here has its default: see docs/config.md.\n{{\n  policy: '{preset}',\n}}\n"
+        )
+    };
+    // One that was chosen here before, and that nobody has changed since, is replaced.
+    let chosen = |known: String| Preset::ALL.iter().any(|preset| text(preset) == known);
+    if path.exists() && !std::fs::read_to_string(path).is_ok_and(chosen) {
+        let preset = preset.name();
         let what = format!("`{}` is yours, and is not changed by programs", path.display());
         return Err(
             CliError::new(Code::Policy, what).hint(format!("set its field `policy: '{preset}'` there"))
@@ -154,10 +163,7 @@ fn choose(context: &Context, preset: &str) -> Result<(), CliError> {
     }
     let path = context.home.join("config.jsonnet");
     std::fs::create_dir_all(&context.home)?;
-    let text = format!(
-        "// What is not said here has its default: see docs/config.md.\n{{\n  policy: '{preset}',\n}}\n"
-    );
-    file::write(&path, |file| Ok(file.write_all(text.as_bytes())?))?;
+    file::write(&path, |file| Ok(file.write_all(text(&preset).as_bytes())?))?;
     context.tell(&format!("wrote `{}`", path.display()));
     Ok(())
 }

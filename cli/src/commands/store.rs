@@ -11,7 +11,7 @@ use crate::{
     context::{Context, Project},
     exit::{CliError, Code},
     file,
-    output::{self, Style, bytes},
+    output::{self, Style, bytes, count},
     progress::Display,
 };
 
@@ -96,7 +96,7 @@ impl StoreCommand {
                     let nars: Vec<_> = nars.iter().map(ToString::to_string).collect();
                     output::json("pin", &serde_json::json!({ "name": name, "nars": nars }))?;
                 } else {
-                    context.tell(&format!("pinned {} as `{name}`", archives(nars.len() as u64)));
+                    context.tell(&format!("pinned {} as `{name}`", count(nars.len(), "archive")));
                 }
             }
             Self::Unpin { name } => {
@@ -126,10 +126,6 @@ impl StoreCommand {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn archives(n: u64) -> String {
-    if n == 1 { "1 archive".into() } else { format!("{n} archives") }
 }
 
 fn df(context: &Context, store: &Store) -> Result<(), CliError> {
@@ -223,8 +219,8 @@ fn verify(context: &Context, store: &Store, repair: bool) -> Result<ExitCode, Cl
         for path in &report.foreign {
             output::say(&output::plain(&format!("does not belong there: {}", path.display())))?;
         }
-        let facts = report.facts;
-        output::say(&format!("{}, {}, {facts} facts read", archives(report.nars), bytes(report.nar_bytes)))?;
+        let (nars, facts) = (count(report.nars, "archive"), count(report.facts, "fact"));
+        output::say(&format!("{nars}, {}, {facts} read", bytes(report.nar_bytes)))?;
     }
     if clean || repair {
         return Ok(ExitCode::SUCCESS);
@@ -253,12 +249,12 @@ fn gc(context: &Context, store: &Store, dry_run: bool, days: Option<u32>) -> Res
     let verb = if dry_run { "would free" } else { "freed" };
     let all = report.nar_bytes + report.logs.bytes + report.modules.bytes;
     context.tell(&format!(
-        "{verb} {}: {}, {} logs, {} files of compiled code; {} kept",
+        "{verb} {}: {}, {}, {} of compiled code; {} kept",
         bytes(all),
-        archives(report.nars.len() as u64),
-        report.logs.files,
-        report.modules.files,
-        archives(report.kept.files)
+        count(report.nars.len(), "archive"),
+        count(report.logs.files, "log"),
+        count(report.modules.files, "file"),
+        count(report.kept.files, "archive")
     ));
     Ok(())
 }
@@ -325,7 +321,7 @@ fn export(
         let data = serde_json::json!({ "nars": exported.nars, "actions": exported.actions, "bytes": exported.nar_bytes });
         return Ok(output::json("export", &data)?);
     }
-    context.tell(&format!("exported {}, {}", archives(exported.nars), bytes(exported.nar_bytes)));
+    context.tell(&format!("exported {}, {}", count(exported.nars, "archive"), bytes(exported.nar_bytes)));
     Ok(())
 }
 

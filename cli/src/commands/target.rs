@@ -57,7 +57,10 @@ pub(crate) fn only<'e>(evaluation: &'e Evaluation, attribute: &str) -> Result<&'
     match evaluation.roots.as_slice() {
         [only] => Ok(only),
         roots => {
-            let what = format!("`{attribute}` is {} derivations, not one", roots.len());
+            let what = match attribute {
+                "" => format!("the project is {} derivations, and one is to be named", roots.len()),
+                _ => format!("`{attribute}` is {} derivations, not one", roots.len()),
+            };
             Err(CliError::new(Code::Usage, what).hint("list attributes with `assize eval --list`"))
         }
     }

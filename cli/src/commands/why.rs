@@ -110,8 +110,8 @@ fn all(context: &Context, resolution: &Resolution) -> Result<ExitCode, CliError>
     }
     let bytes = substitute::total(&resolution.download);
     context.tell(&format!(
-        "{execute} to execute now; {} archives, {}, would be downloaded",
-        resolution.download.len(),
+        "{execute} to execute now; {}, {}, would be downloaded",
+        output::count(resolution.download.len(), "archive"),
         output::bytes(bytes)
     ));
     Ok(code)
