@@ -20,6 +20,10 @@ local cc = assize.c {
 };
 
 {
+  // For projects of one's own: README.md.
+  tools:: tools,
+  cc:: cc,
+
   clang: compiler.clang,
   sysroot: compiler.sysroot,
 

@@ -336,6 +336,8 @@ fn bad_input_has_a_cause_a_hint_and_an_exit_code() {
     sandbox.fails(&["build", "a", "-f", "nowhere"], 4, &["nowhere", "hint: "]);
     sandbox.fails(&["log", "act:aaaa"], 4, &["act:aaaa", "hint: "]);
     assert_eq!(sandbox.run(["build", "--no-such-flag"]).code, 2);
+    sandbox.fails(&["watch", "--once", "nobody"], 4, &["`nobody`", "hint: "]);
+    assert_eq!(sandbox.run(["watch", "--once", "--votes", "0"]).code, 2);
 
     let evaluates = |body: &str, code: i32, says: &[&str]| {
         sandbox.write("x.jsonnet", format!("local assize = import 'assize.libsonnet';\n{body}"));

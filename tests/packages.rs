@@ -9,7 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
-use tests::{Sandbox, cache, copy, repository, said_to};
+use tests::{Sandbox, cache, copy, manual::blocks, repository, said_to};
 
 /// A store with clang in it. It lasts, because clang is long to fetch and to compile.
 fn warm() -> &'static Path {
@@ -166,6 +166,20 @@ fn one_changed_file_is_one_compilation() {
     // An error: the compiler's words, and where.
     sandbox.write("src/add.c", "int add(int a, int b) { return a }\n");
     sandbox.fails(&["build", "sum"], 100, &["exited with code 1", "add.c:1:", "expected ';'"]);
+}
+
+/// What packages/README.md says of a project of one's own.
+#[test]
+fn a_project_of_ones_own() {
+    let manual = fs::read_to_string(repository().join("packages/README.md")).expect("packages/README.md");
+    let [c, project, console] =
+        ["c", "jsonnet", "console"].map(|language| blocks(&manual, language).concat());
+    let (command, said) =
+        console.strip_prefix("$ assize ").expect("a command").split_once('\n').expect("two lines");
+    let sandbox = sandbox();
+    copy(&repository().join("packages"), &sandbox.project().join("assize/packages"));
+    sandbox.write("src/hello.c", c).write("build.jsonnet", project);
+    assert_eq!(sandbox.ok(words(command)), said);
 }
 
 /// The commands of the README, as they stand there.

@@ -43,8 +43,8 @@ pub(crate) struct Watch {
     wishes: Option<Whose>,
 
     /// Votes with which an action needs no more
-    #[arg(long, value_name = "N")]
-    votes: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    votes: Option<u16>,
 
     /// Executions at once
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -55,7 +55,7 @@ pub(crate) struct Watch {
     hours: Option<Hours>,
 
     /// Seconds that one execution may take
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
 
     /// Seconds of execution in one day, after which nothing more begins
@@ -63,11 +63,11 @@ pub(crate) struct Watch {
     seconds_per_day: Option<u64>,
 
     /// MiB of memory that one execution may use
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     memory: Option<u64>,
 
     /// MiB that one execution may write, and MiB that its inputs may have
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     disk: Option<u64>,
 
     /// Do what is to be done now, and end
@@ -100,8 +100,18 @@ impl Watch {
     pub(crate) fn run(self, context: &Context) -> Result<ExitCode, CliError> {
         let store = context.store()?;
         let (node, _local) = context.node(&store, Reach::Anybody)?;
-        let once = self.once;
+        let (once, named) = (self.once, !self.attesters.is_empty());
         let config = self.over(context.config()?.watch);
+        let roster = context.roster().read()?;
+        let known = |name: &&Name| roster.get(name).is_some() || roster.groups().contains(name);
+        for name in config.attesters.iter().filter(|name| !known(name)) {
+            let what = format!("no name and no group is called `{name}` here");
+            if named {
+                return Err(CliError::new(Code::NotFound, what).hint("list them with `assize trust list`"));
+            }
+            // Who is in the configuration may come later.
+            context.tell(&what);
+        }
         let rebuilder = rebuilder(context, &store, node, config.limits)?;
         let (json, quiet) = (context.json, context.quiet);
         let observe = move |event: Event<'_>| {
@@ -109,6 +119,13 @@ impl Watch {
                 output::complain(&text);
             }
         };
+        if !once {
+            let whose = match &config.attesters[..] {
+                [] => "those who are trusted here".into(),
+                names => names.iter().map(Name::as_str).collect::<Vec<_>>().join(", "),
+            };
+            context.tell(&format!("rebuilding what {whose} attest, until it is stopped"));
+        }
         context.block_on(watch::Watch::new(rebuilder, config).run(observe, once))??;
         Ok(ExitCode::SUCCESS)
     }
@@ -123,7 +140,7 @@ impl Watch {
             config.packages = self.package;
         }
         config.wishes = self.wishes.map_or(config.wishes, Wishes::from);
-        config.votes = self.votes.unwrap_or(config.votes);
+        config.votes = self.votes.map_or(config.votes, usize::from);
         config.jobs = self.jobs.map_or(config.jobs, usize::from);
         config.hours = self.hours.or(config.hours);
         config.seconds_per_day = self.seconds_per_day.or(config.seconds_per_day);
