@@ -251,6 +251,7 @@ fn what_succeeds_beside_a_failure_is_printed() {
          })",
     );
     let said = sandbox.fails(&["build", "-k", "-j", "1"], 100, &["bad"]);
+    sandbox.fails(&["show", "bad"], 4, &["was executed here, and gave nothing", "`assize log bad`"]);
     assert!(said.out.starts_with("nar:") && said.out.contains("  good  "), "{}", said.out);
     assert_eq!(said.out.lines().count(), 1);
     let said = sandbox.run(["build", "-k", "--json"]);

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use protocol::action::Action;
+use protocol::{action::Action, id::ActionId};
 use serde_json::{Value, json};
+use store::Store;
 
 use super::target;
 use crate::{
@@ -30,11 +31,14 @@ impl Show {
         let id = target.known()?;
         let realisation = store.realisation(&id)?;
         let Some(action) = store.action(&id)? else {
-            return Err(CliError::new(
-                Code::NotFound,
-                format!("`{}` ({id}) was not built yet", target.label),
-            )
-            .hint(format!("build it: `assize build {}`", target.label)));
+            let label = &target.label;
+            let (what, hint) = match gave_nothing(&store, &id)? {
+                true => {
+                    ("was executed here, and gave nothing", format!("what it said: `assize log {label}`"))
+                }
+                false => ("was not built yet", format!("build it: `assize build {label}`")),
+            };
+            return Err(CliError::new(Code::NotFound, format!("`{label}` ({id}) {what}")).hint(hint));
         };
         let outputs: Value = realisation.iter().flat_map(|r| &r.outputs).map(|(name, output)| {
             json!({ "name": name.as_str(), "nar": output.nar.to_string(), "size": output.size, "present": store.contains(&output.nar) })
@@ -119,4 +123,9 @@ fn describe(action: &Action) -> Value {
             "executable": fetch.executable,
         }),
     }
+}
+
+/// Whether an action was executed here and gave nothing: it failed, was stopped, or goes on. It has a log.
+pub(super) fn gave_nothing(store: &Store, action: &ActionId) -> Result<bool, CliError> {
+    Ok(store.realisation(action)?.is_none() && store.log_path(action).exists())
 }

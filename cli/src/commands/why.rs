@@ -14,7 +14,7 @@ use trust::{
     verdict::{Kind, Node, Outcome, Reasoning, Says, Side, Verdict, Vote},
 };
 
-use super::attest::describe_against;
+use super::{attest::describe_against, show::gave_nothing};
 use crate::{
     context::{Context, Project},
     exit::{CliError, Code},
@@ -69,7 +69,9 @@ impl Why {
             output::json("why", &data)?;
         } else {
             explain(&action, &package, &verdict).iter().try_for_each(Line::say)?;
-            if let Some(next) = next(&verdict) {
+            if !matches!(verdict.outcome, Outcome::Accepted { .. }) && gave_nothing(&store, &action)? {
+                context.tell(&format!("it was executed here, and gave nothing: `assize log {action}`"));
+            } else if let Some(next) = next(&verdict) {
                 output::complain(&format!("{}: {next}", Style::Hint.paint("hint")));
             }
         }
