@@ -69,7 +69,9 @@ impl Context {
     pub(crate) fn store(&self) -> Result<Arc<Store>, CliError> {
         let waiting = |pid: Option<u32>| {
             let owner = pid.map_or_else(|| "another process".into(), |pid| format!("process {pid}"));
-            self.tell(&format!("waiting for {owner}, which has the store open"));
+            self.tell(&format!(
+                "waiting for {owner}, which has the store open; nobody waits while `assize node start` runs"
+            ));
             true
         };
         self.open(waiting)

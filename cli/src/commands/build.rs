@@ -211,10 +211,14 @@ impl Build {
         let roots = evaluation.roots.iter().map(|r| r.derivation).collect();
         let known = realiser.known(&evaluation.derivations, &roots)?;
         let mut data = Vec::new();
+        let mut missing = None;
         for root in &evaluation.roots {
             let (action, outputs) = known.get(&root.derivation).cloned().unwrap_or_default();
             let there = outputs.is_some_and(|o| o.values().all(|o| store.contains(&o.nar)));
             let attribute = label(root, evaluation);
+            if !there {
+                missing.get_or_insert_with(|| attribute.clone());
+            }
             data.push(serde_json::json!({
                 "attribute": attribute,
                 "derivation": root.derivation.to_string(),
@@ -227,6 +231,8 @@ impl Build {
         }
         if context.json {
             output::json("plan", &data)?;
+        } else if let Some(attribute) = missing {
+            context.tell(&format!("all that it takes: `assize why --all {attribute}`"));
         }
         Ok(ExitCode::SUCCESS)
     }
