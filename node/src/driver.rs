@@ -42,7 +42,7 @@ use protocol::{
     id::NarHash,
     key::{AttesterKey, SigningKey},
     limits,
-    message::{Answer, FeedHead, Gossip, RangeRequest, Request, pieces},
+    message::{Answer, FeedHead, Gossip, RangeRequest, Request},
     statement::Body,
     wish::{UnverifiedWish, Wish},
 };
@@ -783,7 +783,7 @@ impl Driver {
             let _ = reply.send(watch);
             return;
         }
-        let _ = reply.send(self.fetches.begin(nar, pieces(size)));
+        let _ = reply.send(self.fetches.begin(nar, size));
         if self.store.contains(&nar) {
             return self.fetches.end(&nar, Fetched::Done);
         }

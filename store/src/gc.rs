@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, Metadata},
+    fs::{self, File, Metadata},
     io,
     path::Path,
     sync::PoisonError,
@@ -98,8 +98,9 @@ impl Store {
     ///
     /// An archive that is admitted while this runs stays; one that is open stays readable for who
     /// has it open. What other processes need is not known here: while any but us has the store
-    /// open as a client, or the owner is [`Store::busy`], only a dry run is done; while a sweep runs,
-    /// nobody is served anew.
+    /// open as a client, only a dry run is done, and so it is for a client while the owner is
+    /// [`Store::busy`]; while a sweep runs, nobody is served anew. What our own threads need is
+    /// for them to agree on; but an archive on its way ([`Store::partial`]) that one of them has open stays.
     ///
     /// # Errors
     ///
@@ -165,8 +166,10 @@ impl Store {
             is_older(start, last_use(metadata), GRACE)
         })?;
         let age = options.older_than.unwrap_or(PARTIAL_AGE);
-        let partial = sweep_files(&self.home.partial, options.dry_run, |_, metadata| {
-            is_older(start, last_use(metadata), age)
+        let partial = sweep_files(&self.home.partial, options.dry_run, |path, metadata| {
+            // What somebody has open is locked.
+            let free = || File::open(path).is_ok_and(|file| file.try_lock().is_ok());
+            is_older(start, last_use(metadata), age) && free()
         })?;
         report.temp.files += partial.files;
         report.temp.bytes += partial.bytes;

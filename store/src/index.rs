@@ -61,7 +61,8 @@ const VERSION: u8 = 3;
 /// sled's default cache is 1 GiB.
 const CACHE_BYTES: u64 = 64 << 20;
 
-/// Entries that sled is given at once, about; before it is given more, it has to have written these.
+/// Entries that sled is given at once, and as many more if blocks are split; before it is given more, it
+/// has to have written these.
 ///
 /// Each segment of its log that is full (512 KiB), and what else is due of it, is written by one of seven
 /// threads, which then waits for the lock of the segments' accounts. Who needs the next segment may
@@ -225,21 +226,30 @@ impl Index {
 
     /// Applies records, in the order of the journal. What they change is written in several batches, if it
     /// is much, and the mark behind them in the last: what was written without it is written again
-    /// when the journal is replayed, and nothing else.
+    /// when the journal is replayed.
     pub(crate) fn apply(&self, journal: [u8; 16], records: &[Placed]) -> Result<(), IndexError> {
         let mut records = records.iter();
-        loop {
-            let (mut changes, mut last) = (Changes::new(self), None);
-            while !changes.are_many()
-                && let Some(record) = records.next()
-            {
-                changes.add(record)?;
-                last = Some(record);
-            }
-            let Some(last) = last else { return Ok(()) };
-            let applied = Applied { journal, last: last.at, crc: last.crc, boot: self.boot };
-            changes.finish(&applied).into_iter().try_for_each(|part| self.write(part))?;
+        while let Some(parts) = self.changes(journal, &mut records)? {
+            parts.into_iter().try_for_each(|part| self.write(part))?;
         }
+        Ok(())
+    }
+
+    /// What the next records change, in parts; `None` if there are no more.
+    fn changes<'r>(
+        &self,
+        journal: [u8; 16],
+        records: &mut impl Iterator<Item = &'r Placed>,
+    ) -> Result<Option<Vec<sled::Batch>>, IndexError> {
+        let (mut changes, mut last) = (Changes::new(self), None);
+        while !changes.are_many()
+            && let Some(record) = records.next()
+        {
+            changes.add(record)?;
+            last = Some(record);
+        }
+        let applied = |last: &Placed| Applied { journal, last: last.at, crc: last.crc, boot: self.boot };
+        Ok(last.map(|last| changes.finish(&applied(last))))
     }
 
     fn write(&self, batch: sled::Batch) -> Result<(), IndexError> {
@@ -330,7 +340,7 @@ impl Index {
     ) -> Result<Vec<Location>, IndexError> {
         let range = block_key(attester, from)..=block_key(attester, u64::MAX);
         let mut found = Vec::new();
-        let mut blocks = self.entries_in(range, false);
+        let mut blocks = self.entries_in(range);
         while let Some((key, places)) = blocks.next().transpose()?.filter(|_| found.len() < limit) {
             let block = read_block(&key[1..], &places).ok_or(IndexError::Value)?;
             found.extend(block.into_iter().filter(|(_, place, _)| *place >= from).map(|(.., at)| at));
@@ -361,18 +371,40 @@ impl Index {
 
     /// What is said of an action, in the order of the journal.
     pub(crate) fn claims(&self, id: &ActionId) -> Result<Vec<Claim>, IndexError> {
-        let mut found = Vec::new();
-        // From the last block that can have one back to the one in which the first is.
-        for entry in self.entries_in(vec![CLAIM]..=claims::behind(id), true) {
-            let block = claims::read(&entry?.1).ok_or(IndexError::Value)?;
-            let is_first = block.first().is_none_or(|claim| claim.action < *id);
-            found.extend(block.into_iter().rev().filter(|claim| claim.action == *id));
-            if is_first {
-                break;
+        self.claims_while(id, || ())
+    }
+
+    /// `meanwhile`: called between two blocks.
+    fn claims_while(&self, id: &ActionId, mut meanwhile: impl FnMut()) -> Result<Vec<Claim>, IndexError> {
+        let mut found: Vec<Claim> = Vec::new();
+        let Some((first, _)) = self.block_around(&key(CLAIM, id.as_bytes()))? else { return Ok(found) };
+        // Forward: sled's iterator has read some entries before it gives them, and who splits a block
+        // meanwhile moves claims up. They may come twice then, but none is overlooked.
+        for entry in self.entries_in(first.to_vec()..=claims::behind(id)) {
+            for claim in claims::read(&entry?.1).ok_or(IndexError::Value)? {
+                if claim.action == *id && found.last().is_none_or(|last| last.at < claim.at) {
+                    found.push(claim);
+                }
             }
+            meanwhile();
         }
-        found.reverse();
         Ok(found)
+    }
+
+    /// Whether a claim is there, and then the one before it about the same action.
+    pub(crate) fn claim(&self, claim: &Claim) -> Result<Option<Option<Claim>>, IndexError> {
+        let Some((first, block)) = self.block_around(&claim.key())? else { return Ok(None) };
+        let block = claims::read(&block).ok_or(IndexError::Value)?;
+        let Some(at) = block.iter().position(|known| known == claim) else { return Ok(None) };
+        let before = match at.checked_sub(1) {
+            Some(at) => Some(block[at]),
+            None => {
+                let before = self.ask(|db| db.range(&[CLAIM][..]..&first[..]).next_back().transpose())?;
+                let before = before.map(|(_, block)| claims::read(&block).ok_or(IndexError::Value));
+                before.transpose()?.and_then(|block| block.last().copied())
+            }
+        };
+        Ok(Some(before.filter(|before| before.action == claim.action)))
     }
 
     /// The actions of which somebody spoke.
@@ -462,9 +494,8 @@ impl Index {
     fn entries_in(
         &self,
         keys: RangeInclusive<Vec<u8>>,
-        backwards: bool,
     ) -> impl Iterator<Item = Result<Pair, IndexError>> + '_ {
-        guarded_iter(self.ask(|db| Ok(db.range(keys))), backwards)
+        guarded_iter(self.ask(|db| Ok(db.range(keys))), false)
     }
 }
 
@@ -712,38 +743,96 @@ mod tests {
         line.parse().unwrap()
     }
 
+    fn id(n: u32) -> [u8; 32] {
+        *blake3::hash(&n.to_le_bytes()).as_bytes()
+    }
+
+    fn said(n: u32, action: [u8; 32]) -> Placed {
+        Placed {
+            at: Location { segment: 1, offset: n * 100, len: 10 },
+            crc: n,
+            gist: Gist::Statement {
+                attester: AttesterKey::from_bytes(id(n % 3000)),
+                place: u64::from(n / 3000),
+                claim: Some((ActionId::from_bytes(action), Outcome::number(1))),
+                bears: false,
+            },
+        }
+    }
+
+    /// Others add claims to a block, which is split, while somebody reads the next one.
+    #[test]
+    fn no_claim_is_overlooked_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index"), dir.path().join("mark")).unwrap();
+        let mut n = 0;
+        let mut say = |action| {
+            n += 1;
+            said(n, action)
+        };
+        // An action, and one whose claims come right before its own.
+        let last = |n, byte| {
+            let mut action = id(n);
+            action[31] = byte;
+            action
+        };
+        let pairs: Vec<_> = (0..300).map(|n| (last(n, 1), last(n, 0))).collect();
+        for round in 0..20 {
+            let mut records = Vec::new();
+            for (action, before) in &pairs {
+                records.push(say(*action));
+                if round < 3 {
+                    records.push(say(*before));
+                }
+            }
+            index.apply([1; 16], &records).unwrap();
+        }
+        for (action, before) in &pairs {
+            let action = ActionId::from_bytes(*action);
+            let mut steps = 0;
+            let meanwhile = || {
+                steps += 1;
+                if steps < 3 {
+                    let more: Vec<_> = (0..16).map(|_| say(*before)).collect();
+                    index.apply([1; 16], &more).unwrap();
+                }
+            };
+            let found = index.claims_while(&action, meanwhile).unwrap();
+            assert_eq!(found.len(), 20);
+            assert_eq!(found, index.claims(&action).unwrap());
+        }
+    }
+
     /// In a process of its own, since the others write as well.
     #[cfg(target_os = "linux")]
     #[test]
     fn child_writes() {
         let Some(home) = std::env::var_os("INDEX_HOME").map(PathBuf::from) else { return };
         let index = Index::open(&home.join("index"), home.join("mark")).unwrap();
-        let id = |n: u32| *blake3::hash(&n.to_le_bytes()).as_bytes();
-        // Two entries of each, all over the keys, the longest that there are.
-        let mut said = 0;
-        let mut more = |count| {
-            let record = |n| Placed {
-                at: Location { segment: 1, offset: n * 100, len: 10 },
-                crc: n,
-                gist: Gist::Statement {
-                    attester: AttesterKey::from_bytes(id(n % 3000)),
-                    place: u64::from(n / 3000),
-                    claim: Some((ActionId::from_bytes(id(n)), Outcome::number(1))),
-                    bears: false,
-                },
-            };
-            let records: Vec<_> = (said..said + count).map(record).collect();
-            said += count;
-            index.apply([1; 16], &records).unwrap();
-            index.ask(|db| db.flush()).unwrap();
+        let mut most = 0;
+        let mut write = |records: &[Placed]| {
+            let mut records = records.iter();
+            while let Some(parts) = index.changes([1; 16], &mut records).unwrap() {
+                for part in parts {
+                    let before = written();
+                    index.write(part).unwrap();
+                    index.ask(|db| db.flush()).unwrap();
+                    most = most.max(written() - before);
+                }
+            }
         };
-        more(50_000);
-        let mut part = || {
-            let before = written();
-            more(AT_ONCE as u32 / 2 - 1);
-            written() - before
+        // All over the keys; in their order; and of one action alone, and then of one block.
+        write(&(0..20_000).map(|n| said(n, id(n))).collect::<Vec<_>>());
+        let ascending = |n: u32| std::array::from_fn(|at| n.to_be_bytes().get(at).copied().unwrap_or(7));
+        write(&(20_000..30_000).map(|n| said(n, ascending(n))).collect::<Vec<_>>());
+        write(&(30_000..40_000).map(|n| said(n, id(0))).collect::<Vec<_>>());
+        let near = |n: u32| {
+            let mut near = id(9);
+            near[28..].copy_from_slice(&n.to_be_bytes());
+            near
         };
-        println!("\nmost: {}", (0..100).map(|_| part()).max().unwrap());
+        write(&(40_000..50_000).map(|n| said(n, near(n))).collect::<Vec<_>>());
+        println!("\nmost: {most}");
     }
 
     /// Of sled's seven threads enough are left.

@@ -108,10 +108,16 @@ impl Store {
     pub fn admit_partial(&self, partial: Partial) -> Result<Admitted, AdmitError> {
         partial.lock().sound().doing("sync", &partial.part)?;
         let Partial { nar, file, part, .. } = partial;
+        // Locked until the note is gone, which would be the next one's.
+        let lock = file.try_clone().doing("open", &part)?;
+        if !is_named(&file, &part)? {
+            return Err(io::Error::from(io::ErrorKind::NotFound)).doing("find", &part)?;
+        }
         let path = TempPath::try_from_path(part.clone()).doing("find", &part)?;
         let admitted = self.admit_file(NamedTempFile::from_parts(file, path), Some(nar));
-        // Behind it: a process that is killed while it hashes has its pieces still.
-        remove(&have(&part))?;
+        // Behind it, for a process that is killed while it hashes; and if it stays, nobody believes it.
+        let _ = remove(&have(&part));
+        drop(lock);
         admitted
     }
 }
@@ -223,12 +229,17 @@ fn open_alone(part: &Path) -> Result<File, DiskError> {
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(part).doing("open", part)?;
         file.lock().doing("lock", part)?;
-        let locked = file.metadata().doing("look at", part)?;
         // Whoever had it open may have given it another name, or removed it.
-        if fs::metadata(part).is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino())) {
+        if is_named(&file, part)? {
             return Ok(file);
         }
     }
+}
+
+/// Whether a name is that of an open file.
+fn is_named(file: &File, name: &Path) -> Result<bool, DiskError> {
+    let file = file.metadata().doing("look at", name)?;
+    Ok(fs::metadata(name).is_ok_and(|named| (named.dev(), named.ino()) == (file.dev(), file.ino())))
 }
 
 fn have(part: &Path) -> PathBuf {
@@ -343,6 +354,33 @@ mod tests {
             }
         });
         assert_eq!(store.open_nar(&NarHash::of(&bytes)).unwrap().bytes(), bytes);
+        assert_eq!(files(&store), 0);
+    }
+
+    /// Its name would be somebody else's file by the time it is admitted.
+    #[test]
+    fn what_is_open_is_not_swept() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), |_| false).unwrap();
+        let bytes = archive();
+        let partial = open(&store, &bytes);
+        (0..3).for_each(|piece| write(&partial, &bytes, piece));
+        let all = crate::GcOptions { older_than: Some(std::time::Duration::ZERO), ..Default::default() };
+        store.gc(&all).unwrap();
+        assert!(partial.part.exists());
+        store.admit_partial(partial).unwrap();
+        assert_eq!(store.open_nar(&NarHash::of(&bytes)).unwrap().bytes(), bytes);
+        // Whose name is gone is not admitted by it.
+        store.gc(&all).unwrap();
+        let partial = open(&store, &bytes);
+        (0..3).for_each(|piece| write(&partial, &bytes, piece));
+        fs::remove_file(&partial.part).unwrap();
+        let other = open(&store, &bytes);
+        assert!(matches!(store.admit_partial(partial), Err(AdmitError::Disk(_))));
+        drop(other);
+        assert_eq!(open(&store, &bytes).left(), 3);
+        // What nobody has open is.
+        store.gc(&all).unwrap();
         assert_eq!(files(&store), 0);
     }
 

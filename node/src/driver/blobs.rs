@@ -12,7 +12,7 @@ use libp2p::Stream;
 use protocol::{
     id::NarHash,
     limits::{PIECE_BYTES, RANGE_BYTES},
-    message::{RangeAnswer, RangeRequest},
+    message::{self, RangeAnswer, RangeRequest},
 };
 use serde::{Deserialize, Serialize};
 use store::{AdmitError, Busy, DiskError, Partial, Store};
@@ -111,6 +111,7 @@ struct Fetching {
     /// `None` until it is open, and from when all pieces are here. Whoever writes may wait for the disk
     /// with this locked, so the loop does not lock it.
     partial: Arc<RwLock<Option<Open>>>,
+    size: u64,
     here: u64,
     pieces: u64,
 }
@@ -144,15 +145,17 @@ impl Fetches {
     }
 
     /// Begins with an archive, whose file is still to be opened.
-    pub(super) fn begin(&mut self, nar: NarHash, pieces: u64) -> watch::Receiver<Fetched> {
+    pub(super) fn begin(&mut self, nar: NarHash, size: u64) -> watch::Receiver<Fetched> {
+        let pieces = message::pieces(size);
         let (state, watch) = watch::channel(Fetched::Coming { here: 0, pieces });
-        self.fetches.insert(nar, Fetching { state, partial: Arc::default(), here: 0, pieces });
+        self.fetches.insert(nar, Fetching { state, partial: Arc::default(), size, here: 0, pieces });
         watch
     }
 
     /// Its file is open. Returns the pieces that are missing; `None` if nobody waits for it any more.
     pub(super) fn opened(&mut self, nar: &NarHash, open: Open) -> Option<BTreeSet<u64>> {
-        let fetching = self.fetches.get_mut(nar)?;
+        // Another may have begun meanwhile, with another size.
+        let fetching = self.fetches.get_mut(nar).filter(|fetching| fetching.size == open.partial.size())?;
         let missing = open.partial.missing();
         fetching.here = fetching.pieces - missing.len() as u64;
         // Nobody writes yet.

@@ -48,9 +48,11 @@ impl<'i> Changes<'i> {
         }
     }
 
-    /// Whether they should be written before there are more.
+    /// Whether they should be written before there are more: because of what they take in memory, or
+    /// because one block became so many that all are too much for one part.
     pub(super) fn are_many(&self) -> bool {
         self.parts.entries() + self.unpinned.len() + self.feeds.len() + self.claims.changed() >= MANY
+            || self.claims.most_split() >= AT_ONCE
     }
 
     pub(super) fn add(&mut self, Placed { at: location, gist, .. }: &Placed) -> Result<(), IndexError> {

@@ -72,6 +72,11 @@ impl Outcome {
 }
 
 impl Claim {
+    /// The key of a block of which it would be the first.
+    pub(super) fn key(&self) -> Vec<u8> {
+        [&[CLAIM], &self.bytes()[..]].concat()
+    }
+
     fn bytes(&self) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
         bytes[..32].copy_from_slice(self.action.as_bytes());
@@ -106,15 +111,26 @@ pub(super) fn behind(action: &ActionId) -> Vec<u8> {
 pub(super) struct Blocks<'i> {
     index: &'i Index,
     changed: BTreeMap<Vec<u8>, Vec<[u8; BYTES]>>,
-    /// The keys of those that were split off.
-    halves: BTreeSet<Vec<u8>>,
+    /// Those that were split off, and the block that each was in before.
+    halves: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// How many were split off one block.
+    split: BTreeMap<Vec<u8>, usize>,
+    /// How many at most.
+    most: usize,
     /// Of which something else is said now than before.
     divided: BTreeSet<ActionId>,
 }
 
 impl<'i> Blocks<'i> {
     pub(super) fn new(index: &'i Index) -> Self {
-        Self { index, changed: BTreeMap::new(), halves: BTreeSet::new(), divided: BTreeSet::new() }
+        Self {
+            index,
+            changed: BTreeMap::new(),
+            halves: BTreeMap::new(),
+            split: BTreeMap::new(),
+            most: 0,
+            divided: BTreeSet::new(),
+        }
     }
 
     pub(super) fn add(&mut self, claim: &Claim) -> Result<(), IndexError> {
@@ -133,9 +149,13 @@ impl<'i> Blocks<'i> {
         block.insert(at, bytes);
         if block.len() > BLOCK {
             let upper = block.split_off(BLOCK / 2);
-            let key = [&[CLAIM], &upper[0][..]].concat();
-            self.halves.insert(key.clone());
-            self.changed.insert(key, upper);
+            let half = [&[CLAIM], &upper[0][..]].concat();
+            let whole = self.halves.get(&key).cloned().unwrap_or(key);
+            let count = self.split.entry(whole.clone()).or_default();
+            *count += 1;
+            self.most = self.most.max(*count);
+            self.halves.insert(half.clone(), whole);
+            self.changed.insert(half, upper);
         }
         Ok(())
     }
@@ -170,6 +190,11 @@ impl<'i> Blocks<'i> {
         }
     }
 
+    /// How many blocks were split off one, at most.
+    pub(super) fn most_split(&self) -> usize {
+        self.most
+    }
+
     /// How many entries are changed.
     pub(super) fn changed(&self) -> usize {
         self.changed.len() + self.divided.len()
@@ -180,7 +205,7 @@ impl<'i> Blocks<'i> {
     pub(super) fn finish(self) -> (impl Iterator<Item = (Vec<u8>, Vec<u8>, bool)>, BTreeSet<ActionId>) {
         let Self { changed, halves, divided, .. } = self;
         let blocks = changed.into_iter().map(move |(key, claims)| {
-            let is_half = halves.contains(&key);
+            let is_half = halves.contains_key(&key);
             (key, claims.into_flattened(), is_half)
         });
         (blocks, divided)
