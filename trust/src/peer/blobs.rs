@@ -288,7 +288,11 @@ impl Peer {
     pub(super) fn admitted(&mut self, nar: NarHash, result: Result<(), GaveUp>, effects: &mut Vec<Effect>) {
         match result {
             Ok(()) => self.unwant(nar, effects),
-            Err(why) => self.give_up_want(nar, why, effects),
+            // Unless that was what an earlier want came to, which was given up.
+            Err(why) if self.blobs.wants.get(&nar).is_some_and(|want| want.search == Search::Found) => {
+                self.give_up_want(nar, why, effects);
+            }
+            Err(_) => {}
         }
     }
 

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 
 use protocol::{
     evidence::{Equivocation, Evidence, Revocation, UnverifiedEvidence},
-    id::{ActionId, StatementId},
+    id::{ActionId, NarHash, StatementId},
     key::AttesterKey,
     message::{Answer, FeedHead, Gossip, ProofsDigest, Request},
     statement::{Statement, Unverified},
 };
 use trust::{
     limits,
-    peer::{Effect, Fate, Input, NodeId, Peer, Relay, Serve, Sought, Time, Why},
+    peer::{Effect, Fate, GaveUp, Input, NodeId, Peer, Relay, Serve, Sought, Time, Why},
 };
 
 use super::{feed, key, node, signing_key, statement, world::Memory};
@@ -62,6 +62,24 @@ fn forgers_are_banished() {
         assert_eq!(again(&mut peer, at), [Effect::Disconnect { node: node(2), why: Why::Banished }]);
     }
     assert!(matches!(again(&mut peer, end)[..], [Effect::Ask { .. }]), "not for ever");
+}
+
+/// An archive is given up while it is looked at as one, and wanted again before that has ended.
+#[test]
+fn what_became_of_an_earlier_want_ends_no_other() {
+    let (mut peer, _) = alone();
+    let nar = NarHash::from_bytes([1; 32]);
+    let want = |missing| Input::Want { nar, size: protocol::limits::PIECE_BYTES, missing };
+    let damaged = || Input::Admitted { nar, result: Err(GaveUp::Damaged) };
+    let gave_up = Effect::GiveUp { nar, why: GaveUp::Damaged };
+    assert!(peer.handle(want(BTreeSet::new()), Time(1)).contains(&Effect::Admit { nar }));
+    peer.handle(Input::Unwant { nar }, Time(2));
+    assert!(!peer.handle(damaged(), Time(2)).contains(&gave_up));
+    peer.handle(want(BTreeSet::from([0])), Time(3));
+    assert!(!peer.handle(damaged(), Time(4)).contains(&gave_up));
+    peer.handle(Input::Unwant { nar }, Time(5));
+    assert!(peer.handle(want(BTreeSet::new()), Time(6)).contains(&Effect::Admit { nar }));
+    assert!(peer.handle(damaged(), Time(7)).contains(&gave_up));
 }
 
 /// What comes faster than it can be verified is left to be asked for, and nobody is blamed.
