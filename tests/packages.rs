@@ -177,6 +177,10 @@ fn a_project_of_ones_own() {
     let (command, said) =
         console.strip_prefix("$ assize ").expect("a command").split_once('\n').expect("two lines");
     let sandbox = sandbox();
+    for line in sandbox.ok(["eval", "-f", &packages(), "--list"]).lines() {
+        let name = line.split_whitespace().next().expect("a name");
+        assert!(manual.contains(&format!("`{name}`")), "packages/README.md does not name {name}");
+    }
     copy(&repository().join("packages"), &sandbox.project().join("assize/packages"));
     sandbox.write("src/hello.c", c).write("build.jsonnet", project);
     assert_eq!(sandbox.ok(words(command)), said);

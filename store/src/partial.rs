@@ -111,7 +111,7 @@ impl Store {
         // Locked until the note is gone, which would be the next one's.
         let lock = file.try_clone().doing("open", &part)?;
         if !is_named(&file, &part)? {
-            return Err(io::Error::from(io::ErrorKind::NotFound)).doing("find", &part)?;
+            Err(io::Error::from(io::ErrorKind::NotFound)).doing("find", &part)?;
         }
         let path = TempPath::try_from_path(part.clone()).doing("find", &part)?;
         let admitted = self.admit_file(NamedTempFile::from_parts(file, path), Some(nar));

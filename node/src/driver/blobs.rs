@@ -355,4 +355,18 @@ mod tests {
         let later = begun + Duration::from_secs(3600);
         assert_eq!((0..100).filter(|_| upload.take(later)).count(), 2);
     }
+
+    /// A file may be open only when the fetch that it was for has ended.
+    #[test]
+    fn a_file_is_for_its_own_fetch() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(home.path(), |_| false).unwrap());
+        let nar = NarHash::from_bytes([1; 32]);
+        let open = |size| Open::new(&store, &nar, size).unwrap().unwrap();
+        let mut fetches = Fetches::default();
+        assert_eq!(fetches.opened(&nar, open(PIECE_BYTES)), None);
+        let _watch = fetches.begin(nar, PIECE_BYTES);
+        assert_eq!(fetches.opened(&nar, open(3 * PIECE_BYTES)), None);
+        assert_eq!(fetches.opened(&nar, open(PIECE_BYTES)), Some(BTreeSet::from([0])));
+    }
 }

@@ -1,4 +1,4 @@
-//! Applying late: what was appended waits in memory, so that sled is given much of it at once.
+//! Applying late: what was appended waits in memory, so that much of it is applied at once.
 //!
 //! ```text
 //! Journal::append ─▶ wait ─▶ enough? asked? closed? ─▶ Index::apply, all of it
@@ -147,7 +147,7 @@ mod tests {
         KeepError, Kept, LookupError, Notice, Rebuilt, RecordError, Store,
         books::{Books, Here},
         disk,
-        index::{Applied, CLAIM, changes::Changes, claims::Outcome},
+        index::{AT_ONCE, Applied, CLAIM, DIVIDED, changes::Changes, claims::Outcome},
     };
 
     fn id(n: u32) -> [u8; 32] {
@@ -257,6 +257,89 @@ mod tests {
         records.iter().for_each(|record| changes.add(record).unwrap());
         let last = records.last().unwrap();
         changes.finish(&Applied { journal: [1; 16], last: last.at, crc: last.crc, boot: [0; 16] })
+    }
+
+    /// The most that there can be at once, however many blocks one becomes.
+    #[test]
+    fn parts_are_small() {
+        let [applied, counted] = [(); 2].map(|()| {
+            let dir = tempfile::tempdir().unwrap();
+            (Index::open(&dir.path().join("index"), dir.path().join("mark")).unwrap(), dir)
+        });
+        // All about one action, so that one block becomes many.
+        let said = |n: u32| {
+            let claim = Some((ActionId::from_bytes(id(0)), Outcome::number(1)));
+            let attester = AttesterKey::from_bytes(id(n % 3));
+            let gist = Gist::Statement { attester, place: u64::from(n / 3), claim, bears: false };
+            Placed { at: Location { segment: 1, offset: n * 100, len: 10 }, crc: n, gist }
+        };
+        let records: Vec<_> = (0..3000).map(said).collect();
+        let (mut rest, mut most) = (records.iter(), 0);
+        while let Some(parts) = applied.0.changes([1; 16], &mut rest).unwrap() {
+            for part in parts {
+                counted.0.ask(|db| db.clear()).unwrap();
+                counted.0.write(part.clone()).unwrap();
+                most = most.max(counted.0.ask(|db| Ok(db.len())).unwrap());
+                applied.0.write(part).unwrap();
+            }
+        }
+        // One block and those that it became, and the mark.
+        assert!((AT_ONCE + 1..=2 * AT_ONCE + 1).contains(&most), "{most}");
+        assert_eq!(applied.0.claims(&ActionId::from_bytes(id(0))).unwrap().len(), 3000);
+    }
+
+    /// Of those that are realised again meanwhile, none is missing.
+    #[test]
+    fn the_latest_lack_nothing_meanwhile() {
+        const ACTIONS: u32 = 500;
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index"), dir.path().join("mark")).unwrap();
+        let built = |n: u32| Placed {
+            at: Location { segment: 1, offset: n * 100, len: 10 },
+            crc: n,
+            gist: Gist::Built { action: ActionId::from_bytes(id(n % ACTIONS)), nars: Vec::new() },
+        };
+        let first: Vec<_> = (0..ACTIONS).map(built).collect();
+        index.apply([1; 16], &first).unwrap();
+        std::thread::scope(|scope| {
+            let again = scope.spawn(|| {
+                (ACTIONS..6 * ACTIONS).for_each(|n| {
+                    index.apply([1; 16], &[built(n)]).unwrap();
+                })
+            });
+            while !again.is_finished() {
+                assert_eq!(index.latest().unwrap().len(), ACTIONS as usize);
+            }
+        });
+    }
+
+    /// What is missing in the index is told of, and mended.
+    #[test]
+    fn what_the_index_lacks_is_found() {
+        let lacks: [fn(&Store); 2] = [|store| remove(store, &[DIVIDED]), |store| remove(store, &[CLAIM])];
+        for lack in lacks {
+            let home = tempfile::tempdir().unwrap();
+            let store = open(home.path());
+            // Twice of one action, and not the same.
+            let action = ActionId::from_bytes([9; 32]);
+            let ends = [Ending::Trap, Ending::Exit(1)].map(|ending| {
+                let platform = Platform::here(Name::new("none").unwrap());
+                Body::Failed(Failure { action, step: 1, ending, platform })
+            });
+            store.say(&key(), 0, ends).unwrap();
+            assert!(store.verify(false, |_, _| {}).unwrap().is_clean());
+            lack(&store);
+            assert!(!store.verify(false, |_, _| {}).unwrap().is_clean());
+            store.verify(true, |_, _| {}).unwrap();
+            assert!(store.verify(false, |_, _| {}).unwrap().is_clean());
+        }
+    }
+
+    /// Removes the entries of a kind.
+    fn remove(store: &Store, kind: &[u8]) {
+        let keys = |db: &sled::Db| db.scan_prefix(kind).keys().collect::<Result<Vec<_>, _>>();
+        let remove = |db: &sled::Db| keys(db)?.into_iter().try_for_each(|key| db.remove(key).map(drop));
+        here(store).indexed(|index| index.ask(remove)).unwrap();
     }
 
     fn key() -> SigningKey {
